@@ -1,0 +1,124 @@
+//! What may be asked of an order, and what providers answer.
+
+use super::attempt::PayerHash;
+use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
+use super::money::Fen;
+use super::terms::{Product, Wallet};
+use super::time::Timestamp;
+
+/// A question, a wish or a piece of news for one order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Command {
+    /// Show a new code. Native mode names the wallet. A live attempt is superseded: ended at the
+    /// provider first, so the new one may have to wait (`Refusal::AttemptClosing`).
+    StartAttempt {
+        id: AttemptId,
+        wallet: Option<Wallet>,
+    },
+    /// The scan: take the attempt for one payer.
+    Claim {
+        attempt: AttemptNumber,
+        payer: PayerHash,
+        product: Product,
+    },
+    /// 确认付款 by the claimant: intend the trade, or hand out the one that was made.
+    Pay {
+        attempt: AttemptNumber,
+        payer: PayerHash,
+    },
+    /// The claimant gives the code up. It is never claimable again.
+    Release {
+        attempt: AttemptNumber,
+        payer: PayerHash,
+    },
+    /// Ask the provider about the live attempt now (查询缴费结果). Asked less than two seconds ago:
+    /// `Already(Answer::AskedJustNow)`.
+    Query,
+    /// Close the order.
+    Cancel,
+    /// The provider's answer to the order call.
+    TradeAnswer {
+        attempt: AttemptNumber,
+        answer: TradeAnswer,
+    },
+    /// The provider's answer to a query.
+    QueryAnswer {
+        attempt: AttemptNumber,
+        answer: QueryAnswer,
+    },
+    /// The provider's answer to a close.
+    CloseAnswer {
+        attempt: AttemptNumber,
+        answer: CloseAnswer,
+    },
+    /// A verified success, from a notice or a bill (a query's comes in `QueryAnswer`).
+    Capture(CaptureReport),
+    /// The provider's answer about a surplus refund.
+    RefundAnswer {
+        refund: RefundId,
+        answer: RefundAnswer,
+    },
+    /// Time has passed: do whatever is due. Early or spurious ones are harmless.
+    Tick,
+}
+
+/// What came of asking for a trade.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TradeAnswer {
+    Made { handle: Box<str> },
+    /// Proof that no trade exists under this number.
+    Refused { code: Box<str> },
+    /// Timeout, 5xx, unverifiable answer: it may exist.
+    Unknown,
+}
+
+/// What the provider says of a trade.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueryAnswer {
+    Paid(CaptureReport),
+    /// It exists and can still be paid.
+    Unpaid,
+    /// The provider knows no such number.
+    NotFound,
+    /// Closed without a payment: the last word.
+    Closed,
+    /// No answer that proves anything.
+    Unknown,
+}
+
+/// What the provider says to a close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseAnswer {
+    Closed,
+    AlreadyPaid,
+    /// Too early, or the payer is at the password page.
+    NotYet,
+    /// The provider knows no such trade.
+    NotFound,
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefundAnswer {
+    Succeeded,
+    /// Accepted, not yet done.
+    Processing,
+    /// The provider's final no.
+    Failed,
+    Unknown,
+}
+
+/// A success as a provider reported and signed it. It becomes a `Capture` only where every field
+/// equals the attempt's frozen request (M3): `decide::capture` is the one constructor.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CaptureReport {
+    pub attempt: AttemptNumber,
+    pub account: AccountId,
+    pub application: Box<str>,
+    pub transaction_id: Box<str>,
+    pub amount: Fen,
+    pub currency: Box<str>,
+    pub succeeded_at: Timestamp,
+    /// The id for the refund of this capture, should the order not owe it. Used at most once.
+    pub surplus_refund: RefundId,
+}

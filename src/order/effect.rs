@@ -1,0 +1,75 @@
+//! What the shell must do after the commit, and what a command that changed nothing is told.
+
+use super::ids::{AttemptNumber, RefundId};
+use super::terms::Wallet;
+use super::time::Timestamp;
+
+/// An act in the world. It leaves only after the commit that intends it (O4); its result returns as
+/// a command; `Tick` intends it again where the result never came.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Ask the provider for the trade of this attempt.
+    MakeTrade { attempt: AttemptNumber },
+    QueryTrade { attempt: AttemptNumber },
+    CloseTrade { attempt: AttemptNumber },
+    /// Give a surplus back whole, under its own number, or ask what became of it.
+    RefundSurplus { refund: RefundId },
+}
+
+/// What `command` means for an order at an instant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Committed first; the effects leave afterwards.
+    Applied {
+        events: Vec<super::event::Event>,
+        effects: Vec<Effect>,
+    },
+    /// Said before: answer the same, change nothing. Effects may repeat a call whose answer is
+    /// still missing; they need no commit, for their intent is on disk.
+    Already(Answer, Vec<Effect>),
+    /// A name, what was expected, what was found. Nothing changes.
+    Refused(Refusal),
+}
+
+/// Why nothing had to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    /// The state already is what was asked for.
+    Same,
+    /// The provider was asked less than two seconds ago: its answer is shared.
+    AskedJustNow,
+    /// Nothing is due.
+    NothingDue,
+    /// News about something that is over.
+    Stale,
+}
+
+/// Why a command is refused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    AlreadyPaid,
+    OrderClosed,
+    /// The order is being cancelled: no new attempt starts.
+    CancelPending,
+    /// No attempt starts in the last 120 s before the deadline.
+    DeadlinePassed { pay_before: Timestamp },
+    /// The live attempt cannot be ended yet.
+    AttemptClosing { retry_at: Timestamp },
+    /// No claim in the last 75 s before the deadline or the last 15 s of its attempt.
+    TooLate { until: Timestamp },
+    AlreadyScanned,
+    AttemptExpired,
+    AttemptSuperseded,
+    AttemptCancelled,
+    /// The provider refused to make the trade.
+    AttemptFailed,
+    /// Pay or release by somebody who has not claimed.
+    NotClaimed,
+    UnknownAttempt,
+    /// Native mode needs a wallet.
+    WalletRequired,
+    /// The order's merchant has no account for it, or the product does not fit the mode.
+    WalletNotOffered { wallet: Wallet },
+    /// 1023 attempts are enough.
+    TooManyAttempts,
+}

@@ -1,0 +1,156 @@
+//! What happened to an order: the timeline. Replaying its events gives the state (E5).
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::{Claim, ClosingCause, ClosingStep, EndReason};
+use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
+use super::state::{Capture, CloseReason, Mismatch};
+use super::terms::{Product, Terms, Wallet};
+use super::time::Timestamp;
+
+/// One fact about one order, in the past tense. It carries all that `evolve` needs beside the
+/// instant of the commit that recorded it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    OrderCreated {
+        terms: Terms,
+    },
+    AttemptStarted {
+        attempt: AttemptNumber,
+        id: AttemptId,
+        native: Option<Wallet>,
+        expires_at: Timestamp,
+    },
+    AttemptClaimed {
+        attempt: AttemptNumber,
+        claim: Claim,
+    },
+    TradeIntended {
+        attempt: AttemptNumber,
+        product: Product,
+        account: AccountId,
+        application: Box<str>,
+        time_expire: Timestamp,
+    },
+    TradeMade {
+        attempt: AttemptNumber,
+        handle: Box<str>,
+    },
+    TradeRefused {
+        attempt: AttemptNumber,
+        code: Box<str>,
+    },
+    /// Nobody can pay this trade any more.
+    TradeDied {
+        attempt: AttemptNumber,
+    },
+    /// The provider was asked. `scheduled` is the new count of scheduled queries.
+    ProviderAsked {
+        attempt: AttemptNumber,
+        scheduled: u8,
+    },
+    /// The attempt waits for the provider's last word.
+    AttemptClosing {
+        attempt: AttemptNumber,
+        cause: ClosingCause,
+    },
+    /// The next step of the closing, and when it is due.
+    ClosingMoved {
+        attempt: AttemptNumber,
+        step: ClosingStep,
+        next_at: Timestamp,
+        tries: u16,
+    },
+    AttemptSucceeded {
+        attempt: AttemptNumber,
+    },
+    AttemptExpired {
+        attempt: AttemptNumber,
+    },
+    AttemptCancelled {
+        attempt: AttemptNumber,
+        reason: EndReason,
+    },
+    AttemptFailed {
+        attempt: AttemptNumber,
+        code: Box<str>,
+    },
+    CancelRequested,
+    /// Money arrived that fits its trade; `capture.standing` says whether the order owed it.
+    MoneyCaptured {
+        capture: Capture,
+    },
+    MoneyMismatched {
+        mismatch: Mismatch,
+    },
+    OrderPaid,
+    OrderClosed {
+        reason: CloseReason,
+    },
+    SurplusRefundAsked {
+        refund: RefundId,
+        next_at: Timestamp,
+        tries: u16,
+    },
+    SurplusRefunded {
+        refund: RefundId,
+    },
+    SurplusRefundFailed {
+        refund: RefundId,
+    },
+    /// A person must look at this order.
+    AttentionRaised {
+        why: Attention,
+    },
+}
+
+/// Why a person must look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attention {
+    /// A capture with another amount, currency, account or application.
+    MismatchedCapture,
+    /// Money that was in time for an order that had closed.
+    InTimeAfterClosing,
+    SurplusRefundFailed,
+    /// An attempt that could not be ended within ten minutes of its time.
+    ClosingStuck,
+}
+
+/// The webhook types of the contract, §4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WebhookType {
+    #[serde(rename = "order.paid")]
+    OrderPaid,
+    #[serde(rename = "order.closed")]
+    OrderClosed,
+    #[serde(rename = "order.surplus_refunded")]
+    OrderSurplusRefunded,
+    #[serde(rename = "order.attention")]
+    OrderAttention,
+}
+
+impl WebhookType {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OrderPaid => "order.paid",
+            Self::OrderClosed => "order.closed",
+            Self::OrderSurplusRefunded => "order.surplus_refunded",
+            Self::OrderAttention => "order.attention",
+        }
+    }
+}
+
+impl Event {
+    /// The webhook that this event is told by: exactly one outbox row each (E1).
+    pub const fn webhook(&self) -> Option<WebhookType> {
+        match self {
+            Self::OrderPaid => Some(WebhookType::OrderPaid),
+            Self::OrderClosed { .. } => Some(WebhookType::OrderClosed),
+            Self::SurplusRefunded { .. } => Some(WebhookType::OrderSurplusRefunded),
+            Self::AttentionRaised { .. } => Some(WebhookType::OrderAttention),
+            _ => None,
+        }
+    }
+}

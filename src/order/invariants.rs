@@ -1,0 +1,1 @@
+//! What must always hold of one order: each invariant is a named predicate.

@@ -1,0 +1,172 @@
+//! The order: the state that `decide` reads and `evolve` writes.
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Attempt;
+use super::ids::{AttemptNumber, OrderId, RefundId};
+use super::money::Fen;
+use super::terms::{Terms, Wallet};
+use super::time::Timestamp;
+
+/// Everything the state machine knows of one order. Texts and personal data stand elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Order {
+    pub id: OrderId,
+    /// One step per commit; the arbiter of every write (O1).
+    pub version: u64,
+    pub created_at: Timestamp,
+    pub terms: Terms,
+    pub settlement: Settlement,
+    /// An accepted cancel is a durable intent: no new attempt starts.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// In the order of their numbers; the last one may be live.
+    pub attempts: Vec<Attempt>,
+    /// Every capture that fits its trade, in the order we heard of them.
+    pub captures: Vec<Capture>,
+    /// Money that does not fit: kept as evidence, waits for a person (M3).
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// The order's end, or that it has none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settlement {
+    Open,
+    /// Final: `paid` never becomes anything else (M7).
+    Paid {
+        at: Timestamp,
+    },
+    /// Final: `closed` never becomes `paid`; later money is surplus (M7).
+    Closed {
+        at: Timestamp,
+        reason: CloseReason,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloseReason {
+    Cancelled,
+    Deadline,
+}
+
+impl CloseReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+/// Money that a provider says it has taken for a trade: a fact, whenever we hear of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Capture {
+    pub attempt: AttemptNumber,
+    pub wallet: Wallet,
+    /// The provider's number of it; unique per account.
+    pub transaction_id: Box<str>,
+    pub amount: Fen,
+    /// The provider's success time: what deadlines are judged by.
+    pub succeeded_at: Timestamp,
+    pub heard_at: Timestamp,
+    pub standing: CaptureStanding,
+}
+
+/// What the order makes of a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureStanding {
+    /// It pays the order. At most one does (M2).
+    Kept,
+    /// The order does not owe it: it goes back whole, once, by one refund.
+    Surplus { refund: RefundId, standing: RefundStanding },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundStanding {
+    /// The intent is on disk; the same number is asked for until the provider answers for good.
+    Pending { next_at: Timestamp, tries: u16 },
+    Succeeded { at: Timestamp },
+    /// The provider's final no: a person must look.
+    Failed { at: Timestamp },
+}
+
+/// A verified notice of ours that does not fit its trade.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mismatch {
+    pub attempt: AttemptNumber,
+    pub transaction_id: Box<str>,
+    pub amount: Fen,
+    pub field: MismatchedField,
+    pub heard_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MismatchedField {
+    Amount,
+    Currency,
+    Account,
+    Application,
+    /// No trade was ever intended under this number.
+    Trade,
+}
+
+/// The contract's order status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Unpaid,
+    Paying,
+    Paid,
+    Closed,
+}
+
+impl Status {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unpaid => "unpaid",
+            Self::Paying => "paying",
+            Self::Paid => "paid",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl Order {
+    pub fn status(&self) -> Status {
+        match self.settlement {
+            Settlement::Paid { .. } => Status::Paid,
+            Settlement::Closed { .. } => Status::Closed,
+            Settlement::Open if self.live_attempt().is_some() => Status::Paying,
+            Settlement::Open => Status::Unpaid,
+        }
+    }
+
+    /// The one attempt that is shown, scanned or closing (Q1: there is at most one).
+    pub fn live_attempt(&self) -> Option<&Attempt> {
+        self.attempts.iter().rev().find(|attempt| attempt.is_live())
+    }
+
+    pub fn attempt(&self, number: AttemptNumber) -> Option<&Attempt> {
+        self.attempts.get(usize::from(number.get()).checked_sub(1)?)
+    }
+
+    pub fn attempt_mut(&mut self, number: AttemptNumber) -> Option<&mut Attempt> {
+        self.attempts
+            .get_mut(usize::from(number.get()).checked_sub(1)?)
+    }
+
+    /// The capture that pays the order.
+    pub fn payment(&self) -> Option<&Capture> {
+        self.captures
+            .iter()
+            .find(|capture| capture.standing == CaptureStanding::Kept)
+    }
+
+    pub const fn is_open(&self) -> bool {
+        matches!(self.settlement, Settlement::Open)
+    }
+}
