@@ -65,9 +65,13 @@ pub enum Command {
 /// What came of asking for a trade.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TradeAnswer {
-    Made { handle: Box<str> },
+    Made {
+        handle: Box<str>,
+    },
     /// Proof that no trade exists under this number.
-    Refused { code: Box<str> },
+    Refused {
+        code: Box<str>,
+    },
     /// Timeout, 5xx, unverifiable answer: it may exist.
     Unknown,
 }

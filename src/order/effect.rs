@@ -9,11 +9,19 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// Ask the provider for the trade of this attempt.
-    MakeTrade { attempt: AttemptNumber },
-    QueryTrade { attempt: AttemptNumber },
-    CloseTrade { attempt: AttemptNumber },
+    MakeTrade {
+        attempt: AttemptNumber,
+    },
+    QueryTrade {
+        attempt: AttemptNumber,
+    },
+    CloseTrade {
+        attempt: AttemptNumber,
+    },
     /// Give a surplus back whole, under its own number, or ask what became of it.
-    RefundSurplus { refund: RefundId },
+    RefundSurplus {
+        refund: RefundId,
+    },
 }
 
 /// What `command` means for an order at an instant.
@@ -52,11 +60,17 @@ pub enum Refusal {
     /// The order is being cancelled: no new attempt starts.
     CancelPending,
     /// No attempt starts in the last 120 s before the deadline.
-    DeadlinePassed { pay_before: Timestamp },
+    DeadlinePassed {
+        pay_before: Timestamp,
+    },
     /// The live attempt cannot be ended yet.
-    AttemptClosing { retry_at: Timestamp },
+    AttemptClosing {
+        retry_at: Timestamp,
+    },
     /// No claim in the last 75 s before the deadline or the last 15 s of its attempt.
-    TooLate { until: Timestamp },
+    TooLate {
+        until: Timestamp,
+    },
     AlreadyScanned,
     AttemptExpired,
     AttemptSuperseded,
@@ -69,7 +83,9 @@ pub enum Refusal {
     /// Native mode needs a wallet.
     WalletRequired,
     /// The order's merchant has no account for it, or the product does not fit the mode.
-    WalletNotOffered { wallet: Wallet },
+    WalletNotOffered {
+        wallet: Wallet,
+    },
     /// 1023 attempts are enough.
     TooManyAttempts,
 }

@@ -31,9 +31,7 @@ pub mod terms;
 pub mod time;
 
 pub use attempt::{Attempt, Claim, PayerHash, Phase, Trade, TradeStanding};
-pub use command::{
-    CaptureReport, CloseAnswer, Command, QueryAnswer, RefundAnswer, TradeAnswer,
-};
+pub use command::{CaptureReport, CloseAnswer, Command, QueryAnswer, RefundAnswer, TradeAnswer};
 pub use decide::decide;
 pub use effect::{Answer, Effect, Outcome, Refusal};
 pub use event::{Event, WebhookType};

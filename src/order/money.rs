@@ -79,9 +79,7 @@ impl Fen {
             return Err(NotAnAmount);
         }
         let yuan: i64 = yuan.parse().map_err(|_| NotAnAmount)?;
-        let cents: i64 = format!("{decimals:0<2}")
-            .parse()
-            .map_err(|_| NotAnAmount)?;
+        let cents: i64 = format!("{decimals:0<2}").parse().map_err(|_| NotAnAmount)?;
         let fen = yuan
             .checked_mul(100)
             .and_then(|fen| fen.checked_add(cents))
@@ -107,7 +105,17 @@ mod tests {
         assert_eq!(Fen::from_yuan("128.5"), Ok(Fen::new(12_850)));
         assert_eq!(Fen::from_yuan("-0.01"), Ok(Fen::new(-1)));
         for wrong in [
-            "", ".", "1.", ".5", "1.234", "1e2", "+1", " 1", "1,00", "--1", "９",
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1.234",
+            "1e2",
+            "+1",
+            " 1",
+            "1,00",
+            "--1",
+            "９",
             "92233720368547758.08",
         ] {
             assert_eq!(Fen::from_yuan(wrong), Err(NotAnAmount), "{wrong:?}");

@@ -80,17 +80,27 @@ pub enum CaptureStanding {
     /// It pays the order. At most one does (M2).
     Kept,
     /// The order does not owe it: it goes back whole, once, by one refund.
-    Surplus { refund: RefundId, standing: RefundStanding },
+    Surplus {
+        refund: RefundId,
+        standing: RefundStanding,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundStanding {
     /// The intent is on disk; the same number is asked for until the provider answers for good.
-    Pending { next_at: Timestamp, tries: u16 },
-    Succeeded { at: Timestamp },
+    Pending {
+        next_at: Timestamp,
+        tries: u16,
+    },
+    Succeeded {
+        at: Timestamp,
+    },
     /// The provider's final no: a person must look.
-    Failed { at: Timestamp },
+    Failed {
+        at: Timestamp,
+    },
 }
 
 /// A verified notice of ours that does not fit its trade.

@@ -1,0 +1,254 @@
+//! What keeps personal data closed: sealing per field, look-up by keyed hash, and the tokens of
+//! addresses, which are derived and never stored (architecture §4).
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::random::Random;
+
+/// Where a sealed value stands. It is bound to its place: moved elsewhere it does not open.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub table: &'static str,
+    pub column: &'static str,
+    pub row: &'a str,
+}
+
+impl Place<'_> {
+    fn aad(&self) -> Vec<u8> {
+        format!("{}\n{}\n{}", self.table, self.column, self.row).into_bytes()
+    }
+}
+
+/// A sealed value: one byte of key number, a random nonce, ciphertext and tag.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// Why a sealed value does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotOpen {
+    #[error(
+        "sealed with field key {number}, which is not configured: add it to secrets.field_keys"
+    )]
+    UnknownKey { number: u8 },
+    #[error("the sealed value is damaged or stands in another place than it was sealed for")]
+    Damaged,
+}
+
+/// Which kind of address a token opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenKind {
+    /// `/pay/{token}`, by order.
+    Pay,
+    /// `/s/{scan_token}`, by attempt.
+    Scan,
+    /// `/receipts/{token}`, by order.
+    Receipt,
+}
+
+impl TokenKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pay => "pay",
+            Self::Scan => "scan",
+            Self::Receipt => "receipt",
+        }
+    }
+}
+
+/// What the store keeps of a token: enough to find it, not enough to use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenHash(pub [u8; 16]);
+
+/// The keys of `secrets.*` at work. Cheap to clone.
+#[derive(Clone)]
+pub struct Sealer {
+    keys: Arc<Keys>,
+    random: Arc<dyn Random>,
+}
+
+struct Keys {
+    /// By number; the last one seals, all of them open.
+    field: Vec<(u8, LessSafeKey)>,
+    index: hmac::Key,
+    token: hmac::Key,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Sealer(***)")
+    }
+}
+
+impl Sealer {
+    /// `field_keys` are 256-bit keys by number, the newest last (at least one).
+    pub fn new(
+        field_keys: &[(u8, [u8; 32])],
+        index_key: &[u8; 32],
+        token_key: &[u8; 32],
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let field = field_keys
+            .iter()
+            .map(|(number, bytes)| {
+                let key = UnboundKey::new(&AES_256_GCM, bytes).expect("a 256-bit key");
+                (*number, LessSafeKey::new(key))
+            })
+            .collect();
+        Self {
+            keys: Arc::new(Keys {
+                field,
+                index: hmac::Key::new(hmac::HMAC_SHA256, index_key),
+                token: hmac::Key::new(hmac::HMAC_SHA256, token_key),
+            }),
+            random,
+        }
+    }
+
+    pub fn seal(&self, place: Place<'_>, plain: &[u8]) -> Sealed {
+        let (number, key) = self.keys.field.last().expect("at least one field key");
+        let nonce: [u8; NONCE_LEN] = self.random.bytes();
+        let mut sealed = vec![*number];
+        sealed.extend_from_slice(&nonce);
+        let mut text = plain.to_vec();
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(place.aad()),
+            &mut text,
+        )
+        .expect("a field is far below the limit of AES-GCM");
+        sealed.append(&mut text);
+        Sealed(sealed)
+    }
+
+    pub fn open(&self, place: Place<'_>, sealed: &Sealed) -> Result<Vec<u8>, CannotOpen> {
+        let (number, rest) = sealed.0.split_first().ok_or(CannotOpen::Damaged)?;
+        let (nonce, text) = rest
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or(CannotOpen::Damaged)?;
+        let (_, key) = self
+            .keys
+            .field
+            .iter()
+            .find(|(candidate, _)| candidate == number)
+            .ok_or(CannotOpen::UnknownKey { number: *number })?;
+        let mut text = text.to_vec();
+        let plain = key
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(place.aad()),
+                &mut text,
+            )
+            .map_err(|_| CannotOpen::Damaged)?;
+        Ok(plain.to_vec())
+    }
+
+    /// A keyed hash to look a personal value up by, or to compare it: `kind` keeps apart what must
+    /// not be compared (an openid and a phone).
+    pub fn index(&self, kind: &str, value: &str) -> u128 {
+        first_128(hmac_of(&self.keys.index, &[kind, value]).as_ref())
+    }
+
+    /// The address token of a thing: always the same for the same generation, 22 characters.
+    pub fn token(&self, kind: TokenKind, id: &str, generation: u32) -> String {
+        let tag = hmac_of(
+            &self.keys.token,
+            &[kind.as_str(), id, &generation.to_string()],
+        );
+        URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16])
+    }
+}
+
+/// The hash under which a token is found.
+pub fn token_hash(kind: TokenKind, token: &str) -> TokenHash {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(kind.as_str().as_bytes());
+    context.update(b"\n");
+    context.update(token.as_bytes());
+    TokenHash(first_128(context.finish().as_ref()).to_be_bytes())
+}
+
+fn hmac_of(key: &hmac::Key, parts: &[&str]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(key);
+    for part in parts {
+        // Lengths keep ("ab", "c") and ("a", "bc") apart.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    context.sign()
+}
+
+fn first_128(bytes: &[u8]) -> u128 {
+    let first = bytes.first_chunk::<16>().expect("SHA-256 has 32 bytes");
+    u128::from_be_bytes(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandom;
+
+    const PLACE: Place<'_> = Place {
+        table: "personal",
+        column: "sealed",
+        row: "ord_1",
+    };
+
+    fn sealer(keys: &[(u8, [u8; 32])]) -> Sealer {
+        Sealer::new(keys, &[1; 32], &[2; 32], Arc::new(SeededRandom::new(7)))
+    }
+
+    #[test]
+    fn opens_only_in_its_own_place() {
+        let sealer = sealer(&[(1, [3; 32])]);
+        let sealed = sealer.seal(PLACE, "测试考生".as_bytes());
+        assert_eq!(sealer.open(PLACE, &sealed).unwrap(), "测试考生".as_bytes());
+        let elsewhere = Place {
+            row: "ord_2",
+            ..PLACE
+        };
+        assert_eq!(sealer.open(elsewhere, &sealed), Err(CannotOpen::Damaged));
+        assert_eq!(
+            sealer.open(PLACE, &Sealed(vec![1, 2])),
+            Err(CannotOpen::Damaged)
+        );
+    }
+
+    #[test]
+    fn an_older_key_still_opens_and_the_newest_seals() {
+        let old = sealer(&[(1, [3; 32])]);
+        let sealed = old.seal(PLACE, b"x");
+        let both = sealer(&[(1, [3; 32]), (2, [4; 32])]);
+        assert_eq!(both.open(PLACE, &sealed).unwrap(), b"x");
+        let newer = both.seal(PLACE, b"x");
+        assert_eq!(
+            old.open(PLACE, &newer),
+            Err(CannotOpen::UnknownKey { number: 2 })
+        );
+    }
+
+    #[test]
+    fn tokens_differ_by_kind_id_and_generation() {
+        let sealer = sealer(&[(1, [3; 32])]);
+        let token = sealer.token(TokenKind::Pay, "ord_1", 0);
+        assert_eq!(token.len(), 22);
+        assert_eq!(token, sealer.token(TokenKind::Pay, "ord_1", 0));
+        assert_ne!(token, sealer.token(TokenKind::Scan, "ord_1", 0));
+        assert_ne!(token, sealer.token(TokenKind::Pay, "ord_1", 1));
+        assert_ne!(
+            token_hash(TokenKind::Pay, &token),
+            token_hash(TokenKind::Scan, &token)
+        );
+    }
+}

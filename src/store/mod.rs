@@ -1,0 +1,525 @@
+//! Where orders live. One [`Store`] trait, one suite of tests (`tests/it/store.rs`) that every
+//! implementation passes. The store has the last word: versions, uniqueness and its own clock decide.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::order::{
+    AccountId, AttemptNumber, Event, EventId, Fen, KeyId, MerchantId, Order, OrderId, Status,
+    Timestamp, WebhookType,
+};
+use crate::sealing::{Sealed, TokenHash, TokenKind};
+
+/// Durable state. All calls are safe to repeat: what a commit already did, it refuses to do again.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Commits the transactions in one flush. Each stands or falls alone: a rejected one leaves no
+    /// trace and does not disturb its neighbours. When this returns `Ok`, what was accepted survives
+    /// kill -9 and power loss (A1).
+    async fn commit(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Result<Vec<Result<(), Rejection>>, StoreError>;
+
+    async fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError>;
+    async fn order_by_number(
+        &self,
+        merchant: MerchantId,
+        merchant_order_no: &str,
+    ) -> Result<Option<StoredOrder>, StoreError>;
+    /// Newest first, at most `limit`; one merchant's only.
+    async fn orders(&self, filter: &OrderFilter) -> Result<Vec<StoredOrder>, StoreError>;
+    /// Another order of this merchant, paid, for the same payer and purpose (`possible_duplicate`).
+    async fn paid_order_for(
+        &self,
+        merchant: MerchantId,
+        payer_index: u128,
+        purpose: &str,
+    ) -> Result<Option<OrderId>, StoreError>;
+    /// Orders whose `next_due_at` is at or before `until`, the longest overdue first.
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError>;
+    /// Everything that happened to an order, oldest first.
+    async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError>;
+    async fn personal(&self, order: OrderId, slot: &str) -> Result<Option<Sealed>, StoreError>;
+    async fn token(
+        &self,
+        kind: TokenKind,
+        hash: TokenHash,
+    ) -> Result<Option<TokenTarget>, StoreError>;
+
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, StoreError>;
+    async fn merchants(&self) -> Result<Vec<Merchant>, StoreError>;
+    async fn key(&self, id: KeyId) -> Result<Option<MerchantKey>, StoreError>;
+    async fn idempotency(
+        &self,
+        merchant: MerchantId,
+        key: &str,
+    ) -> Result<Option<IdempotencyRow>, StoreError>;
+    async fn oauth_state(&self, state_hash: TokenHash) -> Result<Option<OauthState>, StoreError>;
+
+    /// For each order with undelivered events, its oldest one, where that is pending and due (E3:
+    /// a later version waits for the earlier). At most `per_merchant` for one merchant.
+    async fn outbox_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        per_merchant: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError>;
+    async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError>;
+    /// When the next pending event is due, and when the oldest undelivered one was written.
+    async fn outbox_gauge(&self) -> Result<OutboxGauge, StoreError>;
+
+    /// Evidence of one kind for a provider number, if any was kept.
+    async fn evidence(
+        &self,
+        account: &AccountId,
+        reference: &str,
+    ) -> Result<Option<EvidenceRow>, StoreError>;
+
+    /// A value of the store's own settings (mode, shard count, key fingerprints).
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Counts by status, for gauges.
+    async fn count_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError>;
+    /// Is it usable? The store's own clock, for the skew check of `/readyz`.
+    async fn ping(&self) -> Result<Timestamp, StoreError>;
+    /// Deletes nonces and OAuth states seen before `nonces_before`, idempotency rows made before
+    /// `keys_before`. Returns how many rows went.
+    async fn forget(
+        &self,
+        nonces_before: Timestamp,
+        keys_before: Timestamp,
+    ) -> Result<u64, StoreError>;
+    /// Writes out what is under way and closes; later calls fail with `Unavailable`.
+    async fn close(&self);
+}
+
+/// One all-or-nothing change.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    pub order: Option<OrderWrite>,
+    pub writes: Vec<Write>,
+}
+
+/// One step of one order. The store derives the rows that guard it from `events`: a row per attempt
+/// (at most one live per order), per claim (one per attempt), per capture (one per account and
+/// transaction, one kept per order).
+#[derive(Clone, Debug)]
+pub struct OrderWrite {
+    /// The state after the step. Version 1 inserts; any other replaces the row at `version - 1`.
+    pub order: Order,
+    /// With version 1 only.
+    pub snapshot: Option<OrderSnapshot>,
+    pub events: Vec<TimelineEntry>,
+    pub outbox: Vec<OutboxEntry>,
+    pub next_due_at: Option<Timestamp>,
+    /// Refused where the store's clock is at or past this (Q3: a claim decided in time may commit
+    /// too late).
+    pub not_after: Option<Timestamp>,
+    /// Who writes: checked against the shard's row (O2).
+    pub fence: Fence,
+}
+
+/// The pair that a shard's owner writes under; a fact (a capture) needs none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    None,
+    Owner {
+        shard: u16,
+        epoch: u64,
+        instance: u128,
+    },
+}
+
+/// What is committed together with an order's step, or alone.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A merchant's nonce: taken once.
+    Nonce {
+        key: KeyId,
+        nonce: String,
+        at: Timestamp,
+    },
+    IdempotencyStarted {
+        merchant: MerchantId,
+        key: String,
+        request_hash: [u8; 32],
+        at: Timestamp,
+    },
+    IdempotencyFinished {
+        merchant: MerchantId,
+        key: String,
+        status: u16,
+        answer: Sealed,
+    },
+    /// The work did not happen, or its answer must not be kept: the key is free again.
+    IdempotencyDropped {
+        merchant: MerchantId,
+        key: String,
+    },
+    Token {
+        kind: TokenKind,
+        hash: TokenHash,
+        target: TokenTarget,
+    },
+    /// Inserts or replaces.
+    Personal {
+        order: OrderId,
+        slot: String,
+        sealed: Sealed,
+    },
+    OauthState(OauthState),
+    /// Binds a state to the code it was used with and to what the exchange said.
+    OauthStateUsed {
+        state_hash: TokenHash,
+        code_hash: TokenHash,
+        payer: Option<u128>,
+    },
+    /// A notice that is kept because it may matter and fits no order.
+    Evidence(EvidenceRow),
+    Merchant(Merchant),
+    MerchantKey(MerchantKey),
+    KeyUsed {
+        key: KeyId,
+        at: Timestamp,
+    },
+    Delivery {
+        event: EventId,
+        state: DeliveryState,
+        tries: u16,
+        next_at: Option<Timestamp>,
+        /// What the receiver's side did, in a few words of ours.
+        note: String,
+        at: Timestamp,
+    },
+    Setting {
+        name: String,
+        value: String,
+    },
+    /// Raises a shard's epoch for a new owner; rejected where `epoch` is not one more than the row's.
+    ShardClaimed {
+        shard: u16,
+        epoch: u64,
+        instance: u128,
+        at: Timestamp,
+    },
+}
+
+/// Why one transaction was not committed. The store is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("the order moved on to another version: reload it and decide again")]
+    VersionMoved,
+    #[error("another instance owns this shard now: stop writing for it")]
+    FenceMoved,
+    #[error("the store's clock is past the time by which this had to be committed")]
+    TooLate,
+    #[error("the merchant already has an order under this number")]
+    MerchantOrderNoTaken { existing: OrderId },
+    #[error("this nonce was taken before")]
+    NonceReplayed { first_seen: Timestamp },
+    #[error("this Idempotency-Key is taken")]
+    IdempotencyKeyTaken(Box<IdempotencyRow>),
+    #[error("this attempt was claimed before")]
+    AlreadyClaimed,
+    #[error("this transaction of the provider is already recorded")]
+    CaptureKnown,
+    #[error("the shard's epoch is not what it was")]
+    EpochMoved { epoch: u64 },
+    /// A rule of the store that our own code should never meet: a bug, counted and logged.
+    #[error("the store's rule {rule} refused the write")]
+    RuleBroken { rule: String },
+}
+
+/// Why a call as a whole gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store cannot be used: {why}")]
+    Unavailable { why: String },
+    /// A commit was sent and its answer lost: it may stand. Re-read before anything else.
+    #[error("the outcome of the commit is not known: {why}")]
+    OutcomeUnknown { why: String },
+    #[error("row {row} of {table} is inconsistent: {why}")]
+    Inconsistent {
+        table: &'static str,
+        row: String,
+        why: String,
+    },
+}
+
+impl StoreError {
+    /// Do we *know* that nothing was written?
+    pub const fn certainly_not_written(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Inconsistent { .. })
+    }
+}
+
+/// An order as the store has it.
+#[derive(Clone, Debug)]
+pub struct StoredOrder {
+    pub order: Order,
+    pub snapshot: OrderSnapshot,
+}
+
+/// What the merchant asked for, beside the terms: frozen, without personal data in clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderSnapshot {
+    pub merchant_order_no: String,
+    pub subject: String,
+    pub items: Vec<Item>,
+    pub purpose: Option<String>,
+    pub payer_identity: PayerIdentity,
+    /// As shown: masked.
+    pub payer_masked: MaskedPayer,
+    /// For `payer_ref=` look-ups: `Sealer::index("payer_ref", …)`.
+    pub payer_index: u128,
+    pub wallets: Vec<crate::order::Wallet>,
+    pub late_grace_seconds: i64,
+    pub return_url: Option<String>,
+    /// An HMAC over all that was asked for, payer fields left out; shown on the page's footer.
+    pub hash: String,
+    /// An HMAC per field of the request, payer fields too, so that a conflict can name what differs
+    /// without keeping it.
+    pub field_hashes: Vec<(String, String)>,
+    pub possible_duplicate: Option<OrderId>,
+    /// Which mask to use: `masks` of the merchant when the order was made.
+    pub has_display_fields: bool,
+}
+
+/// One line of what is paid for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    pub code: Option<String>,
+    pub name: String,
+    pub note: Option<String>,
+    pub amount: Fen,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskedPayer {
+    pub name: Option<String>,
+    pub id_number: Option<String>,
+    pub phone: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayerIdentity {
+    None,
+    Confirm,
+    Provider,
+}
+
+/// The personal slot of an order: `Sealer::seal` of this as JSON, `Place { table: "personal",
+/// column: "order", row: order id }`, stored under slot `"order"`. A claimant's openid or user id is
+/// stored under slot `"payer:{attempt number}"`, column `"payer"`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PersonalData {
+    pub payer_ref: String,
+    pub name: Option<String>,
+    pub id_number: Option<String>,
+    pub phone: Option<String>,
+    pub receipt_email: Option<String>,
+    pub display_fields: Vec<DisplayField>,
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+impl fmt::Debug for PersonalData {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PersonalData(***)")
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct DisplayField {
+    pub label: String,
+    pub value: String,
+}
+
+impl fmt::Debug for DisplayField {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("DisplayField(***)")
+    }
+}
+
+/// One line of an order's history: what, when, by whom, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelineEntry {
+    pub order: OrderId,
+    /// The version that the commit made.
+    pub version: u64,
+    /// Its place within the commit.
+    pub position: u16,
+    pub at: Timestamp,
+    pub actor: Actor,
+    pub request_id: Option<String>,
+    pub event: Event,
+}
+
+/// Who caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Actor {
+    Merchant,
+    Payer,
+    Provider,
+    Operator,
+    /// The gateway itself: a time that came.
+    Gateway,
+}
+
+/// One webhook event and how its delivery stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    pub id: EventId,
+    pub merchant: MerchantId,
+    pub order: OrderId,
+    /// The order's version that this event tells of; deliveries of one order go in this order.
+    pub version: u64,
+    pub kind: WebhookType,
+    /// The exact bytes to deliver, every time the same (E4): `Place { table: "outbox", column:
+    /// "body", row: event id }`.
+    pub body: Sealed,
+    pub created_at: Timestamp,
+    pub state: DeliveryState,
+    pub tries: u16,
+    pub next_at: Option<Timestamp>,
+    pub note: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    Pending,
+    Delivered,
+    /// Given up for now; visible and resendable, never dropped (E2).
+    Parked,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxGauge {
+    pub pending: u64,
+    pub parked: u64,
+    pub oldest_pending: Option<Timestamp>,
+    pub next_due: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenTarget {
+    pub order: OrderId,
+    pub attempt: Option<AttemptNumber>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OrderFilter {
+    pub merchant: MerchantId,
+    pub merchant_order_no: Option<String>,
+    pub payer_index: Option<u128>,
+    pub status: Option<Status>,
+    pub created_after: Option<Timestamp>,
+    /// Only orders older than this one (the cursor).
+    pub before: Option<OrderId>,
+    pub limit: usize,
+}
+
+/// An enrolment system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merchant {
+    pub id: MerchantId,
+    pub name: String,
+    pub display_name: String,
+    /// Whom to call: about paying, and about the fee.
+    pub help_lines: [Option<String>; 2],
+    pub webhook_url: Option<String>,
+    /// The secrets that sign webhooks, newest first; sealed with `Place { table: "merchants", column:
+    /// "webhook_secret", row: merchant id }`. Older ones stay valid until their end.
+    pub webhook_secrets: Vec<WebhookSecret>,
+    pub return_hosts: Vec<String>,
+    pub duplicate: DuplicatePolicy,
+    pub accounts: Vec<AccountId>,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSecret {
+    #[serde(with = "sealed_bytes")]
+    pub sealed: Sealed,
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DuplicatePolicy {
+    Warn,
+    Refuse,
+}
+
+/// A merchant's API key. `sealed_secret`: `Place { table: "merchant_keys", column: "secret", row:
+/// key id }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MerchantKey {
+    pub id: KeyId,
+    pub merchant: MerchantId,
+    pub sealed_secret: Sealed,
+    pub created_at: Timestamp,
+    pub valid_until: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// `answer`: `Place { table: "idempotency", column: "answer", row: "{merchant}/{key}" }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyRow {
+    pub merchant: MerchantId,
+    pub key: String,
+    pub request_hash: [u8; 32],
+    pub started_at: Timestamp,
+    /// `None` while the first request is still running.
+    pub answer: Option<(u16, Sealed)>,
+}
+
+/// One round trip to a wallet's authorisation page, for one attempt and one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OauthState {
+    pub state_hash: TokenHash,
+    pub order: OrderId,
+    pub attempt: AttemptNumber,
+    pub account: AccountId,
+    pub created_at: Timestamp,
+    /// Set once it was used: the code it was used with, and the payer whom the exchange named.
+    pub used: Option<(TokenHash, Option<u128>)>,
+}
+
+/// A notice that was verified and fits nothing, kept encrypted for a person. `body`: `Place { table:
+/// "evidence", column: "body", row: "{account}/{reference}" }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceRow {
+    pub account: AccountId,
+    /// The provider's number, or a hash of the bytes where it could not be read.
+    pub reference: String,
+    pub reason: String,
+    pub body: Sealed,
+    pub first_seen: Timestamp,
+}
+
+/// Sealed bytes within a JSON column.
+mod sealed_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::sealing::Sealed;
+
+    pub fn serialize<S: Serializer>(sealed: &Sealed, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&sealed.0))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sealed, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD
+            .decode(text)
+            .map(Sealed)
+            .map_err(serde::de::Error::custom)
+    }
+}
