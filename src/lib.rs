@@ -1,8 +1,12 @@
+pub mod actors;
 pub mod clock;
+pub mod http;
 pub mod locks;
 pub mod order;
 pub mod provider;
 pub mod random;
 pub mod sealing;
-pub mod store;
 pub mod simulator;
+pub mod store;
+pub mod view;
+pub mod webhook;

@@ -1,0 +1,55 @@
+//! The heart's shell: one actix actor per live order, under shards that a few arbiter threads host.
+//!
+//! Everyone outside holds an [`Orders`], a cheap clone; nobody else knows an actor's address. For
+//! every command the way is the same: find or load the order, `decide`, commit, `evolve`, answer, and
+//! only then let the effects leave; their results come back as commands (architecture §1).
+
+use std::sync::Arc;
+
+use crate::order::{Answer, Command, Refusal};
+use crate::store::{Actor, Rejection, StoreError, StoredOrder, Write};
+
+/// A command for one order, and what is to be committed with it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub command: Command,
+    pub actor: Actor,
+    pub request_id: Option<String>,
+    /// Committed in the command's transaction; where the command changes nothing, alone, before the
+    /// answer (a nonce is taken once even by a request that is refused).
+    pub writes: Vec<Write>,
+}
+
+/// What became of it. The order is as committed.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub stored: Arc<StoredOrder>,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Applied,
+    Already(Answer),
+    Refused(Refusal),
+}
+
+/// Why a request got no reply.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OrdersError {
+    #[error("no such order")]
+    NotFound,
+    /// A mailbox or the committer's queue is full, or too many orders are live. Nothing was done.
+    #[error("too much is under way: try again in {retry_after_seconds} s")]
+    Overloaded { retry_after_seconds: u32 },
+    /// The store refused what was to be committed with the command (nonce, key, merchant number).
+    #[error(transparent)]
+    Rejected(Rejection),
+    #[error(transparent)]
+    Store(StoreError),
+    /// The order's actor ended while it worked on this: the outcome may be committed.
+    #[error("the order's actor ended before it answered: read the order again")]
+    ActorLost,
+    #[error("the gateway is stopping")]
+    Stopping,
+}

@@ -1,0 +1,1 @@
+//! Telling merchants: relay, schedule, signatures, and the guard against dialling inwards.
