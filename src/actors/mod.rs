@@ -53,3 +53,56 @@ pub enum OrdersError {
     #[error("the gateway is stopping")]
     Stopping,
 }
+
+/// An order about to be made, with everything that is committed with it.
+#[derive(Clone, Debug)]
+pub struct NewOrder {
+    pub id: crate::order::OrderId,
+    pub terms: crate::order::Terms,
+    pub snapshot: crate::store::OrderSnapshot,
+    pub actor: Actor,
+    pub request_id: Option<String>,
+    /// Tokens, personal data, nonce, idempotency.
+    pub writes: Vec<Write>,
+}
+
+/// The handle to all orders. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Orders;
+
+impl Orders {
+    /// Commits a new order. `Rejected(MerchantOrderNoTaken)` where the number is taken.
+    #[expect(clippy::unused_async, reason = "the interface, before its shards exist")]
+    pub async fn create(&self, new: NewOrder) -> Result<Arc<StoredOrder>, OrdersError> {
+        let _ = new;
+        Err(OrdersError::Stopping)
+    }
+
+    /// Has the order's actor decide a command, commits and answers.
+    #[expect(clippy::unused_async, reason = "the interface, before its shards exist")]
+    pub async fn tell(
+        &self,
+        id: crate::order::OrderId,
+        request: Request,
+    ) -> Result<Reply, OrdersError> {
+        let _ = (id, request);
+        Err(OrdersError::Stopping)
+    }
+
+    /// The order as last committed, from its actor's memory or the store; starts no actor.
+    #[expect(clippy::unused_async, reason = "the interface, before its shards exist")]
+    pub async fn read(
+        &self,
+        id: crate::order::OrderId,
+    ) -> Result<Option<Arc<StoredOrder>>, OrdersError> {
+        let _ = id;
+        Err(OrdersError::Stopping)
+    }
+
+    /// Announces each new version of the order from now on (the value is the last version known, 0
+    /// where none is). Bounded memory: the entry goes when its last receiver does.
+    pub fn watch(&self, id: crate::order::OrderId) -> tokio::sync::watch::Receiver<u64> {
+        let _ = id;
+        tokio::sync::watch::channel(0).1
+    }
+}

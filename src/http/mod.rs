@@ -1,2 +1,74 @@
 //! Everything that is spoken over HTTP. `routes` has the whole surface on one page; each endpoint is
 //! one file; status codes and problem texts are in `problem` alone.
+
+use std::sync::Arc;
+
+use crate::actors::Orders;
+use crate::clock::Clock;
+use crate::provider::Providers;
+use crate::random::Random;
+use crate::sealing::Sealer;
+use crate::store::Store;
+
+/// What every handler may use. Cheap to clone; handed to actix as `web::Data`.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    pub orders: Orders,
+    pub store: Arc<dyn Store>,
+    pub providers: Providers,
+    pub sealer: Sealer,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub settings: Arc<Settings>,
+}
+
+/// What the configuration says to this room.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Without a slash at its end.
+    pub public_url: String,
+    /// Demo mode: plain http to loopback is allowed for return addresses.
+    pub demo: bool,
+    /// In which zone times are written: minutes east of UTC (480 by default).
+    pub zone_minutes: i32,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub well_known_files: Option<std::path::PathBuf>,
+    /// How long one code lives, in milliseconds.
+    pub qr_ms: i64,
+    pub limits: Limits,
+}
+
+/// `limits.*` of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub merchant_body_bytes: usize,
+    pub callback_body_bytes: usize,
+    pub student_body_bytes: usize,
+    /// Requests a second and burst, per merchant and per address.
+    pub merchant_per_second: u32,
+    pub merchant_burst: u32,
+    pub address_per_second: u32,
+    pub address_burst: u32,
+    /// Attempts of one order within an hour.
+    pub attempts_per_hour: u32,
+    /// Open event streams of one order, and of one address.
+    pub streams_per_order: usize,
+    pub streams_per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            merchant_body_bytes: 64 * 1024,
+            callback_body_bytes: 64 * 1024,
+            student_body_bytes: 4 * 1024,
+            merchant_per_second: 2_000,
+            merchant_burst: 4_000,
+            address_per_second: 50,
+            address_burst: 200,
+            attempts_per_hour: 20,
+            streams_per_order: 3,
+            streams_per_address: 200,
+        }
+    }
+}
