@@ -1,6 +1,8 @@
 //! Stores. [`suite`] is the list of promises that every implementation keeps; `store_suite!` runs it
 //! against one of them. `sqlite` adds what only the embedded store can show.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
