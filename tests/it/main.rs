@@ -1,2 +1,4 @@
 mod house;
 mod heart;
+mod locks;
+mod store;
