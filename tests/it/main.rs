@@ -2,3 +2,4 @@ mod house;
 mod heart;
 mod locks;
 mod store;
+mod webhooks;
