@@ -1,6 +1,8 @@
 //! Where orders live. One [`Store`] trait, one suite of tests (`tests/it/store.rs`) that every
 //! implementation passes. The store has the last word: versions, uniqueness and its own clock decide.
 
+pub mod sqlite;
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -96,7 +98,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn close(&self);
 }
 
-/// One all-or-nothing change.
+/// One all-or-nothing change. Every store looks for reasons to refuse it in the same order: the
+/// fence, `not_after`, nonces, idempotency keys, the order's step, then the other writes as listed.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
     pub order: Option<OrderWrite>,
@@ -231,6 +234,24 @@ pub enum Rejection {
     /// A rule of the store that our own code should never meet: a bug, counted and logged.
     #[error("the store's rule {rule} refused the write")]
     RuleBroken { rule: String },
+}
+
+impl Rejection {
+    /// Its name as a metric label.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::VersionMoved => "version_moved",
+            Self::FenceMoved => "fence_moved",
+            Self::TooLate => "too_late",
+            Self::MerchantOrderNoTaken { .. } => "merchant_order_no_taken",
+            Self::NonceReplayed { .. } => "nonce_replayed",
+            Self::IdempotencyKeyTaken(_) => "idempotency_key_taken",
+            Self::AlreadyClaimed => "already_claimed",
+            Self::CaptureKnown => "capture_known",
+            Self::EpochMoved { .. } => "epoch_moved",
+            Self::RuleBroken { .. } => "rule_broken",
+        }
+    }
 }
 
 /// Why a call as a whole gave no answer.

@@ -1,1 +1,3 @@
 mod heart;
+mod locks;
+mod store;
