@@ -92,7 +92,6 @@ pub(super) async fn carry_out(
                         return Done::with(after, Verdict::Applied, effects);
                     }
                     Step::DecideAgain(rejection) => {
-                        meters::decided_again(&rejection);
                         last = Some((stored, rejection));
                     }
                     Step::Failed(stored, error) => return Done::failed(stored, error),
@@ -207,7 +206,7 @@ async fn commit(
         }
         Err(error) => return Step::Failed(Some(Arc::clone(stored)), OrdersError::Store(error)),
     }
-    meters::committed(before, &after.order, &events, now);
+    meters::committed(before, &after.order, &events);
     if told > 0 {
         house.outbox_written.send_modify(|written| *written += told);
     }

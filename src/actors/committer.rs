@@ -92,8 +92,6 @@ pub(super) async fn run(
 }
 
 async fn flush(store: &dyn Store, works: Vec<Work>) {
-    metrics::counter!("enrollpay_flushes_total").increment(1);
-    metrics::counter!("enrollpay_flushed_transactions_total").increment(works.len() as u64);
     let (transactions, waiting): (Vec<_>, Vec<_>) = works
         .into_iter()
         .map(|work| (work.transaction, work.verdict))

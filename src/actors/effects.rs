@@ -58,7 +58,7 @@ pub(super) fn start(
     let most = house.options.calls_per_account + house.options.calls_waiting;
     if line.waiting.fetch_add(1, Ordering::Relaxed) >= most {
         line.waiting.fetch_sub(1, Ordering::Relaxed);
-        metrics::counter!("enrollpay_effects_dropped_total", "effect" => name).increment(1);
+        metrics::counter!("enrollpay_mailbox_rejected_total", "kind" => "effect").increment(1);
         return None;
     }
     let call = Arc::new(());
@@ -68,7 +68,7 @@ pub(super) fn start(
         name,
         _call: call,
     };
-    metrics::gauge!("enrollpay_effects_in_flight", "effect" => name).increment(1);
+    metrics::gauge!("enrollpay_effects_in_flight").increment(1);
     let (house, stored, effect) = (Arc::clone(house), Arc::clone(stored), effect.clone());
     let caller = house.caller.clone();
     caller.spawn(async move {
@@ -93,7 +93,7 @@ struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.line.waiting.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("enrollpay_effects_in_flight", "effect" => self.name).decrement(1);
+        metrics::gauge!("enrollpay_effects_in_flight").decrement(1);
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{OrdersError, Reply, Verdict};
 use crate::order::attempt::EndReason;
+use crate::order::event::Attention;
 use crate::order::state::CaptureStanding;
-use crate::order::{Command, Effect, Event, Order, Settlement, Timestamp};
-use crate::store::Rejection;
+use crate::order::{Command, Effect, Event, Fen, Order, Settlement};
 
 pub(super) const fn command_name(command: &Command) -> &'static str {
     match command {
@@ -90,17 +90,6 @@ pub(super) const fn error_name(error: &OrdersError) -> &'static str {
     }
 }
 
-pub(super) fn decided_again(rejection: &Rejection) {
-    let cause = match rejection {
-        Rejection::VersionMoved => "version_moved",
-        Rejection::TooLate => "too_late",
-        Rejection::AlreadyClaimed => "already_claimed",
-        Rejection::CaptureKnown => "capture_known",
-        _ => "other",
-    };
-    metrics::counter!("enrollpay_stale_writes_refused_total", "cause" => cause).increment(1);
-}
-
 pub(super) fn violated(invariant: &'static str) {
     metrics::counter!("enrollpay_invariant_violations_total", "invariant" => invariant)
         .increment(1);
@@ -112,14 +101,14 @@ pub(super) fn created(order: &Order) {
 }
 
 /// After the commit: one line, and every count that follows from its events.
-pub(super) fn committed(before: &Order, after: &Order, events: &[Event], now: Timestamp) {
+pub(super) fn committed(before: &Order, after: &Order, events: &[Event]) {
     let (from, to) = (before.status().as_str(), after.status().as_str());
     if from != to {
         metrics::counter!("enrollpay_order_transitions_total", "from" => from, "to" => to)
             .increment(1);
     }
     for event in events {
-        count(before, after, event, now);
+        count(before, after, event);
     }
     let names: Vec<_> = events.iter().map(event_name).collect();
     tracing::info!(
@@ -132,7 +121,7 @@ pub(super) fn committed(before: &Order, after: &Order, events: &[Event], now: Ti
     );
 }
 
-fn count(before: &Order, after: &Order, event: &Event, now: Timestamp) {
+fn count(before: &Order, after: &Order, event: &Event) {
     let end = match event {
         Event::AttemptSucceeded { .. } => "succeeded",
         Event::AttemptExpired { .. } => "expired",
@@ -143,9 +132,16 @@ fn count(before: &Order, after: &Order, event: &Event, now: Timestamp) {
             EndReason::Released => "released",
         },
         Event::OrderPaid => {
-            let millis = u64::try_from(now.since(after.created_at)).unwrap_or_default();
-            metrics::histogram!("enrollpay_order_time_to_pay_seconds")
-                .record(Duration::from_millis(millis));
+            if let Some(payment) = after.payment() {
+                let millis = payment.succeeded_at.since(after.created_at);
+                metrics::histogram!(
+                    "enrollpay_order_time_to_pay_seconds",
+                    "wallet" => payment.wallet.as_str()
+                )
+                .record(Duration::from_millis(
+                    u64::try_from(millis).unwrap_or_default(),
+                ));
+            }
             return;
         }
         Event::MoneyCaptured { capture } => {
@@ -153,12 +149,11 @@ fn count(before: &Order, after: &Order, event: &Event, now: Timestamp) {
                 CaptureStanding::Kept => "kept",
                 CaptureStanding::Surplus { .. } => "surplus",
             };
-            metrics::counter!("enrollpay_captures_total", "standing" => standing).increment(1);
-            if after
-                .terms
-                .pay_before
-                .is_some_and(|deadline| capture.succeeded_at > deadline)
-            {
+            captured(standing, capture.amount);
+            let ended = before
+                .attempt(capture.attempt)
+                .is_some_and(|attempt| !attempt.is_live());
+            if ended {
                 metrics::counter!("enrollpay_payments_late_total").increment(1);
             }
             if matches!(before.settlement, Settlement::Paid { .. }) {
@@ -166,15 +161,32 @@ fn count(before: &Order, after: &Order, event: &Event, now: Timestamp) {
             }
             return;
         }
-        Event::MoneyMismatched { .. } => {
-            metrics::counter!("enrollpay_captures_total", "standing" => "mismatched").increment(1);
+        Event::MoneyMismatched { mismatch } => {
+            captured("mismatched", mismatch.amount);
             return;
         }
-        Event::AttentionRaised { .. } => {
-            tracing::warn!(order = %after.id, "a person must look at this order");
+        Event::AttentionRaised { why } => {
+            let why = attention_name(*why);
+            metrics::counter!("enrollpay_attention_total", "why" => why).increment(1);
+            tracing::warn!(order = %after.id, why, "a person must look at this order");
             return;
         }
         _ => return,
     };
     metrics::counter!("enrollpay_attempts_total", "end" => end).increment(1);
+}
+
+fn captured(standing: &'static str, amount: Fen) {
+    metrics::counter!("enrollpay_captures_total", "standing" => standing).increment(1);
+    metrics::counter!("enrollpay_captured_fen_total", "standing" => standing)
+        .increment(u64::try_from(amount.get()).unwrap_or_default());
+}
+
+const fn attention_name(why: Attention) -> &'static str {
+    match why {
+        Attention::MismatchedCapture => "mismatched_capture",
+        Attention::InTimeAfterClosing => "in_time_after_closing",
+        Attention::SurplusRefundFailed => "surplus_refund_failed",
+        Attention::ClosingStuck => "closing_stuck",
+    }
 }
