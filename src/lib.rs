@@ -1,6 +1,7 @@
 pub mod actors;
 pub mod clock;
 pub mod config;
+pub mod faults;
 pub mod http;
 pub mod locks;
 pub mod metrics;
