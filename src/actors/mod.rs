@@ -72,14 +72,20 @@ pub struct Orders;
 
 impl Orders {
     /// Commits a new order. `Rejected(MerchantOrderNoTaken)` where the number is taken.
-    #[expect(clippy::unused_async, reason = "the interface, before its shards exist")]
+    #[expect(
+        clippy::unused_async,
+        reason = "the interface, before its shards exist"
+    )]
     pub async fn create(&self, new: NewOrder) -> Result<Arc<StoredOrder>, OrdersError> {
         let _ = new;
         Err(OrdersError::Stopping)
     }
 
     /// Has the order's actor decide a command, commits and answers.
-    #[expect(clippy::unused_async, reason = "the interface, before its shards exist")]
+    #[expect(
+        clippy::unused_async,
+        reason = "the interface, before its shards exist"
+    )]
     pub async fn tell(
         &self,
         id: crate::order::OrderId,
@@ -90,7 +96,10 @@ impl Orders {
     }
 
     /// The order as last committed, from its actor's memory or the store; starts no actor.
-    #[expect(clippy::unused_async, reason = "the interface, before its shards exist")]
+    #[expect(
+        clippy::unused_async,
+        reason = "the interface, before its shards exist"
+    )]
     pub async fn read(
         &self,
         id: crate::order::OrderId,
