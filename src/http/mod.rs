@@ -4,8 +4,10 @@
 pub mod address;
 pub mod body;
 pub mod edge;
+pub mod json;
 pub mod limits;
 pub mod problem;
+pub mod refusal;
 pub mod request_id;
 pub mod routes;
 
@@ -62,6 +64,17 @@ pub struct Limits {
     /// Open event streams of one order, and of one address.
     pub streams_per_order: usize,
     pub streams_per_address: usize,
+}
+
+impl Deps {
+    /// How orders are written for the outside.
+    pub fn view(&self) -> crate::view::View {
+        crate::view::View {
+            public_url: self.settings.public_url.clone(),
+            zone_minutes: self.settings.zone_minutes,
+            sealer: self.sealer.clone(),
+        }
+    }
 }
 
 impl Default for Limits {
