@@ -119,6 +119,9 @@ pub struct Closing {
     pub next_at: Timestamp,
     /// How often this round has been tried: the back-off grows with it.
     pub tries: u16,
+    /// It has lasted so long that a person was called (Q7); once is enough.
+    #[serde(default)]
+    pub stuck_raised: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
