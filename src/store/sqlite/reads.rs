@@ -245,23 +245,36 @@ pub(super) fn merchants(connection: &Connection) -> Read<Vec<Merchant>> {
     )
 }
 
+const KEYS: &str = "SELECT id, merchant, sealed_secret, created_at, valid_until, last_used_at
+     FROM merchant_keys";
+
+fn key_row(row: &rusqlite::Row<'_>) -> Read<MerchantKey> {
+    let row = Parsing::new("merchant_keys", row, "id");
+    Ok(MerchantKey {
+        id: row.parse("id")?,
+        merchant: row.parse("merchant")?,
+        sealed_secret: Sealed(row.get("sealed_secret")?),
+        created_at: row.time("created_at")?,
+        valid_until: row.time_if_any("valid_until")?,
+        last_used_at: row.time_if_any("last_used_at")?,
+    })
+}
+
 pub(super) fn key(connection: &Connection, id: KeyId) -> Read<Option<MerchantKey>> {
     one(
         connection,
-        "SELECT id, merchant, sealed_secret, created_at, valid_until, last_used_at
-         FROM merchant_keys WHERE id = ?1",
+        &format!("{KEYS} WHERE id = ?1"),
         [id.to_string()],
-        |row| {
-            let row = Parsing::new("merchant_keys", row, "id");
-            Ok(MerchantKey {
-                id,
-                merchant: row.parse("merchant")?,
-                sealed_secret: Sealed(row.get("sealed_secret")?),
-                created_at: row.time("created_at")?,
-                valid_until: row.time_if_any("valid_until")?,
-                last_used_at: row.time_if_any("last_used_at")?,
-            })
-        },
+        key_row,
+    )
+}
+
+pub(super) fn keys_of(connection: &Connection, merchant: MerchantId) -> Read<Vec<MerchantKey>> {
+    many(
+        connection,
+        &format!("{KEYS} WHERE merchant = ?1 ORDER BY id"),
+        [merchant.to_string()],
+        key_row,
     )
 }
 
@@ -393,6 +406,28 @@ pub(super) fn outbox_event(connection: &Connection, id: EventId) -> Read<Option<
         [id.to_string()],
         outbox_row,
     )
+}
+
+pub(super) fn outbox_undelivered(
+    connection: &Connection,
+    all: bool,
+    rows: usize,
+) -> Read<Vec<OutboxEntry>> {
+    // One question per partial index: a state that is a parameter could use neither.
+    let mut entries = Vec::new();
+    for (state, wanted) in [("parked", true), ("pending", all)] {
+        if wanted {
+            entries.extend(many(
+                connection,
+                &format!("{OUTBOX} WHERE state = '{state}' ORDER BY merchant, id LIMIT ?1"),
+                [limit(rows)],
+                outbox_row,
+            )?);
+        }
+    }
+    entries.sort_by_key(|entry| entry.id);
+    entries.truncate(rows);
+    Ok(entries)
 }
 
 const OUTBOX_PENDING: &str =
