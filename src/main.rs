@@ -1,10 +1,3 @@
-//! The one binary: arguments in, exit code out.
+//! The one binary.
 
-use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() -> ExitCode {
-    enrollpay::cli::run()
-}
+fn main() {}

@@ -409,6 +409,7 @@ pub(super) fn outbox_undelivered(
     all: bool,
     rows: usize,
 ) -> Read<Vec<OutboxEntry>> {
+    // One question per partial index: a state that is a parameter could use neither.
     let mut entries = many(connection, &outbox_in("parked"), [limit(rows)], outbox_row)?;
     if all {
         entries.extend(many(
