@@ -11,6 +11,7 @@ pub mod problem;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod callbacks;
 
 use std::sync::Arc;
 
