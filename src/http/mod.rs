@@ -2,7 +2,9 @@
 //! one file; status codes and problem texts are in `problem` alone.
 
 pub mod address;
+pub mod assets;
 pub mod body;
+pub mod cashier;
 pub mod edge;
 pub mod json;
 pub mod limits;
@@ -10,6 +12,7 @@ pub mod problem;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod words;
 
 use std::sync::Arc;
 
@@ -30,6 +33,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub settings: Arc<Settings>,
+    /// The open event streams: end them before the server stops.
+    pub streams: cashier::streams::Streams,
 }
 
 /// What the configuration says to this room.
@@ -46,6 +51,8 @@ pub struct Settings {
     /// How long one code lives, in milliseconds.
     pub qr_ms: i64,
     pub limits: Limits,
+    /// Demo mode: the page of the simulated wallet, linked to under each code.
+    pub demo_wallet_url: Option<String>,
 }
 
 /// `limits.*` of the configuration.

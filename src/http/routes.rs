@@ -3,7 +3,7 @@
 use actix_web::{middleware, web};
 
 use super::limits::Limiters;
-use super::{Deps, edge, problem};
+use super::{Deps, assets, cashier, edge, problem};
 
 /// Everything that merchants, students and providers may ask. Call it once and hand a clone to each
 /// worker: limits and caches are shared.
@@ -24,6 +24,8 @@ pub fn public_with(
         config.service(
             web::scope("")
                 .wrap(middleware::from_fn(edge::edge))
+                .configure(assets::routes)
+                .configure(cashier::routes)
                 .default_service(web::route().to(problem::nowhere)),
         );
     }
