@@ -135,6 +135,7 @@
     shownAttempt = next.attempt;
     const start = next.start;
     show("start", start);
+    show("fold", start || next.code);
     if (start) {
       put("start-label", start.label);
       $("start-label").classList.toggle("primary", start.primary);
