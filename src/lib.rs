@@ -1,12 +1,17 @@
 pub mod actors;
 pub mod clock;
+pub mod config;
+pub mod faults;
 pub mod http;
 pub mod locks;
+pub mod metrics;
+pub mod operations;
 pub mod order;
 pub mod provider;
 pub mod random;
 pub mod sealing;
 pub mod simulator;
 pub mod store;
+pub mod telemetry;
 pub mod view;
 pub mod webhook;

@@ -1,1 +1,5 @@
+mod house;
 mod heart;
+mod locks;
+mod store;
+mod webhooks;

@@ -90,16 +90,13 @@ impl Draft {
     /// Nothing to close yet: ask now and then until a link or code has lost its power.
     fn wait(&mut self, attempt: AttemptNumber, trade: &Trade) {
         let end = link_end(trade);
-        if self.now >= end {
-            self.ask_closing(attempt, ClosingStep::Wait);
-        } else {
-            self.push(Event::ClosingMoved {
-                attempt,
-                step: ClosingStep::Wait,
-                next_at: end.min(self.now.plus_ms(WAIT_EVERY_MS)),
-                tries: 0,
-            });
-        }
+        let soon = self.now.plus_ms(BACK_OFF_MS.0);
+        self.push(Event::ClosingMoved {
+            attempt,
+            step: ClosingStep::Wait,
+            next_at: end.min(self.now.plus_ms(WAIT_EVERY_MS)).max(soon),
+            tries: 0,
+        });
     }
 }
 
@@ -154,10 +151,9 @@ fn not_found(draft: &mut Draft, attempt: &Attempt, closing: Closing) {
                 // It was made, so this is no proof. Its next question is due already.
                 return;
             }
+            // Past that time the next question is due already, and will be proof.
             let call_over = closing.since.plus_ms(CALL_TIMEOUT_MS);
-            if draft.now >= call_over {
-                draft.ask_closing(number, ClosingStep::Confirm);
-            } else if closing.next_at != call_over {
+            if draft.now < call_over && closing.next_at != call_over {
                 draft.push(Event::ClosingMoved {
                     attempt: number,
                     step: ClosingStep::Confirm,
