@@ -4,12 +4,19 @@
 pub mod admin;
 pub mod address;
 pub mod assets;
+pub mod attempts;
+pub mod auth;
 pub mod body;
 pub mod cashier;
 pub mod edge;
+pub mod idempotency;
 pub mod json;
 pub mod limits;
+pub mod merchant;
+pub mod openapi;
 pub mod problem;
+pub mod qr;
+pub mod queries;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
@@ -108,6 +115,10 @@ pub mod metric {
     pub const REQUESTS: &str = "enrollpay_http_requests_total";
     /// Seconds from a request's head to its answer's head, by `route`.
     pub const DURATION: &str = "enrollpay_http_request_duration_seconds";
+    /// Texts of new orders in which a number could be a bank card's.
+    pub const CARD_LIKE: &str = "enrollpay_http_card_like_numbers_total";
+    /// Merchants' requests refused for their credentials, by `reason`.
+    pub const AUTH_REFUSED: &str = "enrollpay_http_auth_refused_total";
     /// Requests refused by one of our limits, by `limit`.
     pub const RATE_LIMITED: &str = "enrollpay_ratelimit_rejected_total";
 }
