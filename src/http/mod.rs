@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod request_id;
 pub mod routes;
 pub mod words;
+pub mod callbacks;
 
 use std::sync::Arc;
 
