@@ -13,7 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-use super::{Deps, edge, openapi, problem};
+use super::{Deps, assets, cashier, edge, openapi, problem};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -106,6 +106,8 @@ pub fn public_with(
         }
         config.service(
             everything
+                .configure(assets::routes)
+                .configure(cashier::routes)
                 .default_service(web::route().to(problem::nowhere))
                 .wrap(middleware::from_fn(edge::edge)),
         );
