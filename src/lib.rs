@@ -1,5 +1,6 @@
 pub mod actors;
 pub mod clock;
+pub mod demo;
 pub mod http;
 pub mod locks;
 pub mod order;
