@@ -1,6 +1,17 @@
 //! Everything that is spoken over HTTP. `routes` has the whole surface on one page; each endpoint is
 //! one file; status codes and problem texts are in `problem` alone.
 
+pub mod admin;
+pub mod address;
+pub mod body;
+pub mod edge;
+pub mod json;
+pub mod limits;
+pub mod problem;
+pub mod refusal;
+pub mod request_id;
+pub mod routes;
+
 use std::sync::Arc;
 
 use crate::actors::Orders;
@@ -56,6 +67,17 @@ pub struct Limits {
     pub streams_per_address: usize,
 }
 
+impl Deps {
+    /// How orders are written for the outside.
+    pub fn view(&self) -> crate::view::View {
+        crate::view::View {
+            public_url: self.settings.public_url.clone(),
+            zone_minutes: self.settings.zone_minutes,
+            sealer: self.sealer.clone(),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -71,4 +93,14 @@ impl Default for Limits {
             streams_per_address: 200,
         }
     }
+}
+
+/// The names of what this room measures.
+pub mod metric {
+    /// Requests answered, by `route` (its template), `method` and `status`.
+    pub const REQUESTS: &str = "enrollpay_http_requests_total";
+    /// Seconds from a request's head to its answer's head, by `route`.
+    pub const DURATION: &str = "enrollpay_http_request_duration_seconds";
+    /// Requests refused by one of our limits, by `limit`.
+    pub const RATE_LIMITED: &str = "enrollpay_ratelimit_rejected_total";
 }

@@ -1,2 +1,6 @@
 mod demo;
+mod house;
+mod heart;
+mod locks;
+mod store;
 mod webhooks;

@@ -253,6 +253,12 @@ impl Store for Outbox {
     async fn key(&self, _: KeyId) -> Result<Option<MerchantKey>, StoreError> {
         unused()
     }
+    async fn keys_of(&self, _: MerchantId) -> Result<Vec<MerchantKey>, StoreError> {
+        unused()
+    }
+    async fn outbox_undelivered(&self, _: bool, _: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        unused()
+    }
     async fn idempotency(
         &self,
         _: MerchantId,
