@@ -1,5 +1,6 @@
 pub mod actors;
 pub mod clock;
+pub mod demo;
 pub mod config;
 pub mod faults;
 pub mod http;

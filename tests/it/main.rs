@@ -1,3 +1,4 @@
+mod demo;
 mod house;
 mod heart;
 mod locks;
