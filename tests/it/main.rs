@@ -1,1 +1,2 @@
-
+mod vectors_alipay;
+mod vectors_wechatpay;
