@@ -4,3 +4,5 @@ mod heart;
 mod locks;
 mod store;
 mod webhooks;
+mod vectors_alipay;
+mod vectors_wechatpay;
