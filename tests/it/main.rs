@@ -1,3 +1,5 @@
+mod actors;
+mod callbacks;
 mod heart;
 mod locks;
 mod store;
