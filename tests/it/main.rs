@@ -1,5 +1,7 @@
 mod demo;
 mod house;
+mod actors;
+mod callbacks;
 mod heart;
 mod locks;
 mod store;
