@@ -1,5 +1,6 @@
-mod house;
+mod api;
 mod heart;
+mod house;
 mod locks;
 mod store;
 mod webhooks;
