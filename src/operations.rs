@@ -263,11 +263,7 @@ impl Operations {
             id: event.to_owned(),
         };
         let id: EventId = event.parse().map_err(|_| not_found())?;
-        let entry = self
-            .store
-            .outbox_event(id)
-            .await?
-            .ok_or_else(not_found)?;
+        let entry = self.store.outbox_event(id).await?.ok_or_else(not_found)?;
         let now = self.clock.now();
         self.write(vec![Write::Delivery {
             event: id,
