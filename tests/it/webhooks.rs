@@ -4,6 +4,7 @@
     reason = "a test may stop where its own set-up fails"
 )]
 
+mod embedded;
 mod outbox;
 mod receiver;
 
