@@ -2,11 +2,12 @@
 //! one file; status codes and problem texts are in `problem` alone.
 
 pub mod address;
-pub mod assets;
 pub mod admin;
+pub mod assets;
 pub mod attempts;
 pub mod auth;
 pub mod body;
+pub mod callbacks;
 pub mod cashier;
 pub mod edge;
 pub mod idempotency;
@@ -21,7 +22,6 @@ pub mod refusal;
 pub mod request_id;
 pub mod routes;
 pub mod words;
-pub mod callbacks;
 
 use std::sync::Arc;
 
