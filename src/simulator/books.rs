@@ -371,10 +371,7 @@ impl Books {
     }
 
     pub fn trades_of(&self, wallet: Wallet) -> impl Iterator<Item = &Trade> {
-        self.trades
-            .get(&wallet)
-            .into_iter()
-            .flat_map(BTreeMap::values)
+        self.trades.get(&wallet).into_iter().flat_map(BTreeMap::values)
     }
 
     /// A code for a trade; older ones of the same trade die where the provider says so.
@@ -448,7 +445,6 @@ impl Books {
     }
 
     pub fn trade_json(&self, wallet: Wallet, out_trade_no: &str, now: Timestamp) -> Option<Value> {
-        self.trade(wallet, out_trade_no)
-            .map(|trade| trade.to_json(now))
+        self.trade(wallet, out_trade_no).map(|trade| trade.to_json(now))
     }
 }

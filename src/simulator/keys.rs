@@ -69,6 +69,11 @@ impl fmt::Debug for AlipayDemoKeys {
 }
 
 impl DemoKeys {
+    /// The same as [`generate`].
+    pub fn generate(clock: &dyn Clock, random: &dyn Random) -> Result<Self, KeyError> {
+        generate(clock, random)
+    }
+
     /// The provider's half of the `WeChat` keys.
     pub fn wechat_options(&self) -> WechatOptions {
         let keys = &self.wechat;
@@ -164,9 +169,7 @@ pub(super) fn certificate(
     subject.push(DnType::CountryName, "CN");
     params.distinguished_name = subject;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params
-        .self_signed(key)
-        .map_err(|error| generation(&error))?;
+    let certificate = params.self_signed(key).map_err(|error| generation(&error))?;
     use std::fmt::Write as _;
     let number = serial.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02X}");

@@ -1,3 +1,7 @@
+
+mod simulator;
+mod demo;
+mod house;
 mod actors;
 mod api;
 mod callbacks;

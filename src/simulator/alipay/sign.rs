@@ -120,7 +120,9 @@ impl Alipay {
                 } else {
                     &numbers.alipay
                 };
-                format!("{{\"{key}\":{raw},\"alipay_cert_sn\":\"{number}\",\"sign\":\"{sign}\"}}")
+                format!(
+                    "{{\"{key}\":{raw},\"alipay_cert_sn\":\"{number}\",\"sign\":\"{sign}\"}}"
+                )
             }
             None => format!("{{\"{key}\":{raw},\"sign\":\"{sign}\"}}"),
         }

@@ -136,7 +136,12 @@ fn time_expire(fields: &Fields<'_>, now: Timestamp) -> Result<Timestamp, Refused
         return Ok(latest);
     };
     let asked = times::parse_rfc3339(text).ok_or_else(|| {
-        Refused::param("/time_expire", &json!(text), "不符合RFC 3339格式", "body")
+        Refused::param(
+            "/time_expire",
+            &json!(text),
+            "不符合RFC 3339格式",
+            "body",
+        )
     })?;
     Ok(asked.clamp(now.plus_ms(MINUTE), latest))
 }
@@ -146,9 +151,12 @@ fn known_openid(world: &World, openid: &str) -> Result<Person, Refused> {
         .books()
         .payer(openid)
         .filter(|person| {
-            person.wallet == Wallet::Wechat && person.openid(&world.options.wechat.appid) == openid
+            person.wallet == Wallet::Wechat
+                && person.openid(&world.options.wechat.appid) == openid
         })
-        .ok_or_else(|| Refused::param("/payer/openid", &json!("***"), "无效的openid", "body"))
+        .ok_or_else(|| {
+            Refused::param("/payer/openid", &json!("***"), "无效的openid", "body")
+        })
 }
 
 /// The re-entry rules, then a fresh code.

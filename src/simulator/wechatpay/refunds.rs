@@ -123,10 +123,7 @@ pub(super) fn query(world: &World, number: &str) -> Result<Done, Refused> {
     books
         .trades_of(Wallet::Wechat)
         .find_map(|trade| {
-            let refund = trade
-                .refunds
-                .iter()
-                .find(|refund| refund.number == number)?;
+            let refund = trade.refunds.iter().find(|refund| refund.number == number)?;
             Some(Done::Json(refund_json(trade, refund, now)))
         })
         .ok_or_else(|| Refused::new(404, "RESOURCE_NOT_EXISTS", "退款单不存在"))
