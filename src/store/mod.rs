@@ -54,6 +54,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, StoreError>;
     async fn merchants(&self) -> Result<Vec<Merchant>, StoreError>;
     async fn key(&self, id: KeyId) -> Result<Option<MerchantKey>, StoreError>;
+    /// Every key of a merchant, ended ones too.
+    async fn keys_of(&self, merchant: MerchantId) -> Result<Vec<MerchantKey>, StoreError>;
     async fn idempotency(
         &self,
         merchant: MerchantId,
@@ -70,6 +72,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError>;
     async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError>;
+    /// Parked events, and with `all` the pending ones too; the oldest first.
+    async fn outbox_undelivered(
+        &self,
+        all: bool,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError>;
     /// When the next pending event is due, and when the oldest undelivered one was written.
     async fn outbox_gauge(&self) -> Result<OutboxGauge, StoreError>;
 

@@ -1,6 +1,8 @@
 //! Stores. [`suite`] is the list of promises that every implementation keeps; `store_suite!` runs it
 //! against one of them. `sqlite` adds what only the embedded store can show.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,6 +51,7 @@ macro_rules! store_suite {
             settings_and_evidence_are_kept,
             an_orders_events_leave_in_order,
             no_merchant_waits_for_another,
+            what_is_undelivered_is_listed_oldest_first,
             the_outbox_is_gauged,
             orders_are_counted_by_status,
             what_is_old_is_forgotten,

@@ -179,6 +179,11 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn keys_of(&self, merchant: MerchantId) -> Result<Vec<MerchantKey>, StoreError> {
+        self.read(move |connection| reads::keys_of(connection, merchant))
+            .await
+    }
+
     async fn idempotency(
         &self,
         merchant: MerchantId,
@@ -206,6 +211,15 @@ impl Store for SqliteStore {
 
     async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError> {
         self.read(move |connection| reads::outbox_event(connection, id))
+            .await
+    }
+
+    async fn outbox_undelivered(
+        &self,
+        all: bool,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.read(move |connection| reads::outbox_undelivered(connection, all, limit))
             .await
     }
 

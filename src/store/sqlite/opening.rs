@@ -8,15 +8,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::Clock;
 
-#[expect(
-    clippy::unwrap_used,
-    clippy::doc_link_with_quotes,
-    reason = "written by the macro; the names of our own migrations are read when it is built"
-)]
 mod embedded {
     refinery::embed_migrations!("src/store/sqlite/migrations");
 }
@@ -25,8 +21,12 @@ use embedded::migrations;
 /// Written into the file's header, so that nobody else's database is taken for a store.
 const APPLICATION_ID: i32 = 0x656e_7270;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// `synchronous=FULL`: a commit is on the platter before it returns (A1).
-const FULL: i64 = 2;
+/// What makes a commit durable before it returns (A1), and how SQLite says that it is so.
+const DURABLE: [(&str, &str); 3] = [
+    ("journal_mode", "wal"),
+    ("synchronous", "2"),
+    ("foreign_keys", "1"),
+];
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -85,6 +85,8 @@ pub enum OpenError {
         found: String,
         expected: &'static str,
     },
+    #[error("no thread could be started for {path}: {source}; raise the limit of processes")]
+    Thread { path: PathBuf, source: io::Error },
     #[error(
         "{path}: the schema cannot be brought up to date: {source}; restore a backup or report this"
     )]
@@ -143,7 +145,7 @@ pub(super) fn thread(
     std::thread::Builder::new()
         .name(name)
         .spawn(work)
-        .map_err(|source| OpenError::Files {
+        .map_err(|source| OpenError::Thread {
             path: path.to_owned(),
             source,
         })
@@ -189,9 +191,14 @@ pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
     refuse_strangers(path, &connection)?;
-    let journal: String = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(&failed)?;
+    // Each of these two answers with its new value.
+    for sql in [
+        "PRAGMA journal_mode = WAL",
+        // With pages of 4 KiB this bounds the log at 128 MiB; the checkpointer keeps it shorter.
+        "PRAGMA wal_autocheckpoint = 32768",
+    ] {
+        connection.query_row(sql, [], |_| Ok(())).map_err(&failed)?;
+    }
     connection
         .execute_batch(
             "PRAGMA synchronous = FULL;
@@ -201,22 +208,24 @@ pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
              PRAGMA journal_size_limit = 268435456;",
         )
         .map_err(&failed)?;
-    // With page images of 4 KiB this bounds the log at 128 MiB; the checkpointer keeps it shorter.
-    connection
-        .query_row("PRAGMA wal_autocheckpoint = 32768", [], |_| Ok(()))
-        .map_err(&failed)?;
-    let flag = |name: &str| {
-        connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
-            .map_err(&failed)
-    };
-    let synchronous = flag("synchronous")?;
-    let foreign_keys = flag("foreign_keys")?;
-    for (setting, found, expected) in [
-        ("journal_mode", journal, "wal"),
-        ("synchronous", synchronous.to_string(), "2"),
-        ("foreign_keys", foreign_keys.to_string(), "1"),
-    ] {
+    refuse_undurable(path, &connection)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Settings are asked back: SQLite passes over in silence what a file system cannot do.
+fn refuse_undurable(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    for (setting, expected) in DURABLE {
+        let found = connection
+            .query_row(&format!("PRAGMA {setting}"), [], |row| {
+                row.get::<_, Value>(0)
+            })
+            .map_err(database(path))?;
+        let found = match found {
+            Value::Integer(number) => number.to_string(),
+            Value::Text(word) => word,
+            other => format!("{other:?}"),
+        };
         if found != expected {
             return Err(OpenError::NotDurable {
                 path: path.to_owned(),
@@ -226,9 +235,7 @@ pub(super) fn writable(path: &Path) -> Result<Connection, OpenError> {
             });
         }
     }
-    debug_assert_eq!(synchronous, FULL);
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
+    Ok(())
 }
 
 /// A connection that can only read, and only what is committed.
@@ -346,4 +353,48 @@ pub(super) fn in_memory() -> Connection {
         .run(&mut connection)
         .unwrap();
     connection
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_loses_commits_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let _held = hold(&path).unwrap();
+        let connection = writable(&path).unwrap();
+        assert!(refuse_undurable(&path, &connection).is_ok());
+        for (sql, name) in [
+            ("PRAGMA synchronous = NORMAL", "synchronous"),
+            (
+                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF",
+                "foreign_keys",
+            ),
+            (
+                "PRAGMA foreign_keys = ON; PRAGMA journal_mode = DELETE",
+                "journal_mode",
+            ),
+        ] {
+            connection.execute_batch(sql).unwrap();
+            let refused = refuse_undurable(&path, &connection);
+            let Err(OpenError::NotDurable { setting, .. }) = refused else {
+                panic!("{sql} was taken for durable");
+            };
+            assert_eq!(setting, name);
+        }
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let _held = hold(&path).unwrap();
+        let mut connection = writable(&path).unwrap();
+        run_migrations(&path, &mut connection).unwrap();
+        let reader = readable(&path).unwrap();
+        let written = reader.execute("INSERT INTO settings (name, value) VALUES ('a', 'b')", []);
+        assert!(written.is_err());
+    }
 }

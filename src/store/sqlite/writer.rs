@@ -323,3 +323,27 @@ fn start_checkpointer(path: &Path) -> Result<(mpsc::Sender<()>, JoinHandle<()>),
     })?;
     Ok((nudge, thread))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_flush_that_failed_leaves_the_outcome_open() {
+        let certain = |code| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            failed_commit(&error).certainly_not_written()
+        };
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_NOMEM,
+        ] {
+            assert!(certain(code), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR] {
+            assert!(!certain(code), "{code}");
+        }
+    }
+}

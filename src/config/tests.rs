@@ -1,0 +1,286 @@
+use super::*;
+
+fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("enrollpay.toml");
+    std::fs::write(&path, file).unwrap();
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(Some(&path), environment)
+}
+
+fn refused(file: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    let error = load(file, environment).expect_err(file);
+    error.findings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_defaults_alone_are_a_demo() {
+    let config = Config::load(None, []).unwrap();
+    assert_eq!(config.mode, Mode::Demo);
+    assert_eq!(config.public_url(), "http://127.0.0.1:8080");
+    assert_eq!(config.zone, 480);
+    assert_eq!(config.order.qr_seconds, 180);
+    assert_eq!(config.admin_socket(), PathBuf::from("data/enrollpay.sock"));
+}
+
+#[test]
+fn the_environment_wins_and_may_write_lists_and_numbers() {
+    let config = load(
+        "[server]\nlisten = \"127.0.0.1:1\"\n",
+        &[
+            ("ENROLLPAY__SERVER__LISTEN", "127.0.0.1:18080"),
+            ("ENROLLPAY__ORDER__QR_SECONDS", "60"),
+            (
+                "ENROLLPAY__WEBHOOKS__ALLOWED_NETWORKS",
+                "10.0.0.0/8, 127.0.0.0/8",
+            ),
+            ("ENROLLPAY__STORE__MIGRATE", "false"),
+            ("ENROLLPAY_KEY", "not ours: one underscore"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.public_url(), "http://127.0.0.1:18080");
+    assert_eq!(config.order.qr_seconds, 60);
+    assert_eq!(config.webhooks.allowed_networks.len(), 2);
+    assert!(!config.store.migrate);
+}
+
+#[test]
+fn secrets_come_from_files_and_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, format!("{}\n", base64_of(7))).unwrap();
+    let file = format!(
+        "[secrets]\nindex_key_file = {:?}\ntoken_key_env = \"TOKEN_KEY\"\n",
+        key.display().to_string()
+    );
+    let config = load(&file, &[("TOKEN_KEY", &base64_of(8))]).unwrap();
+    let read = |key: &Option<secrecy::SecretString>| Secrets::key(key.as_ref().unwrap());
+    assert_eq!(read(&config.secrets.index_key), Some([7; 32]));
+    assert_eq!(read(&config.secrets.token_key), Some([8; 32]));
+}
+
+#[test]
+fn a_wrong_configuration_names_key_found_and_expected() {
+    let alipay = |more: &str| {
+        format!(
+            "[[account]]\nid = \"a\"\nprovider = \"alipay\"\napp_id = \"1\"\nprivate_key = \"k\"\nalipay_public_key = \"p\"\n{more}\n"
+        )
+    };
+    let cases: &[(String, &str)] = &[
+        (
+            "colour = 1".into(),
+            "configuration: colour: found an unknown key",
+        ),
+        (
+            "[server]\nlisen = \"x\"".into(),
+            "configuration: server.lisen: found an unknown key",
+        ),
+        (
+            "mode = \"test\"".into(),
+            "configuration: mode: found unknown variant `test`",
+        ),
+        (
+            "zone = \"Shanghai\"".into(),
+            "configuration: zone: found \"Shanghai\", expected an offset such as \"+08:00\"",
+        ),
+        (
+            "[server]\nlisten = \"8080\"".into(),
+            "configuration: server.listen: found \"8080\"",
+        ),
+        (
+            "[server]\npublic_url = \"pay.example\"".into(),
+            "configuration: server.public_url: found pay.example",
+        ),
+        (
+            "[server]\npublic_url = \"https://a/b\"".into(),
+            "configuration: server.public_url: found https://a/b",
+        ),
+        (
+            "[server]\ntrusted_proxies = [\"10.0.0.0\"]".into(),
+            "configuration: server.trusted_proxies: found \"10.0.0.0\"",
+        ),
+        (
+            "[server]\ndrain_seconds = 0".into(),
+            "configuration: server.drain_seconds: found 0",
+        ),
+        (
+            "[server]\nworkers = 1000".into(),
+            "configuration: server.workers: found 1000",
+        ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:8080\"".into(),
+            "configuration: admin.listen: found 127.0.0.1:8080",
+        ),
+        (
+            "[store]\nurl = \"postgres://u:secret@h/d\"".into(),
+            "configuration: store.url: found postgres:…",
+        ),
+        (
+            "[store]\nurl = \"sqlite:\"".into(),
+            "configuration: store.url: found sqlite:…",
+        ),
+        (
+            "[store]\nmigrate = \"maybe\"".into(),
+            "configuration: store.migrate: found \"maybe\"",
+        ),
+        (
+            "[locks]\nurl = \"redis://:secret@h\"".into(),
+            "configuration: locks.url: found redis:…",
+        ),
+        (
+            "[order]\nqr_seconds = 5".into(),
+            "configuration: order.qr_seconds: found 5",
+        ),
+        (
+            "[order]\nqr_seconds = \"long\"".into(),
+            "configuration: order.qr_seconds: found \"long\"",
+        ),
+        (
+            "[cluster]\nshards = 0".into(),
+            "configuration: cluster.shards: found 0",
+        ),
+        (
+            "[cluster]\nshards = 70000".into(),
+            "configuration: cluster.shards: found \"70000\"",
+        ),
+        (
+            "[shards]\nthreads = 1000".into(),
+            "configuration: shards.threads: found 1000",
+        ),
+        (
+            "[limits]\nmailbox = -1".into(),
+            "configuration: limits.mailbox: found \"-1\"",
+        ),
+        (
+            "[webhooks]\nretry_seconds = []".into(),
+            "configuration: webhooks.retry_seconds: found an empty list",
+        ),
+        (
+            "[webhooks]\ntimeout_seconds = 0".into(),
+            "configuration: webhooks.timeout_seconds: found 0",
+        ),
+        (
+            "[webhooks]\nallowed_networks = [\"intranet\"]".into(),
+            "configuration: webhooks.allowed_networks: found \"intranet\"",
+        ),
+        (
+            "[log]\nformat = \"xml\"".into(),
+            "configuration: log.format: found unknown variant `xml`",
+        ),
+        (
+            "[secrets]\nindex_key = \"short\"".into(),
+            "configuration: secrets.index_key: found something else",
+        ),
+        (
+            "[secrets]\nfield_keys = [\"x\"]".into(),
+            "configuration: secrets.field_keys[0]: found something else",
+        ),
+        (
+            format!(
+                "[secrets]\nfield_keys = [\"1:{0}\", \"1:{0}\"]",
+                base64_of(1)
+            ),
+            "configuration: secrets.field_keys: found one number twice",
+        ),
+        (
+            "[secrets]\ntoken_key_env = \"NOT_SET\"".into(),
+            "configuration: secrets.token_key_env: found NOT_SET, expected an environment variable that is set",
+        ),
+        (
+            "[secrets]\ntoken_key_file = \"/nowhere/key\"".into(),
+            "configuration: secrets.token_key_file: found /nowhere/key",
+        ),
+        (
+            format!(
+                "[secrets]\ntoken_key = \"{}\"\ntoken_key_env = \"HOME\"",
+                base64_of(1)
+            ),
+            "configuration: secrets.token_key_env: found token_key beside it",
+        ),
+        (
+            "[[account]]\nid = \"a\"\nprovider = \"paypal\"".into(),
+            "configuration: account[0].provider: found unknown variant `paypal`",
+        ),
+        (
+            "[[account]]\nprovider = \"alipay\"".into(),
+            "configuration: account[0].id: found nothing",
+        ),
+        (
+            "[[account]]\nid = \"a\"\nprovider = \"alipay\"".into(),
+            "configuration: account[0].app_id: found nothing",
+        ),
+        (
+            "[[account]]\nid = \"a\"\nprovider = \"wechatpay\"".into(),
+            "configuration: account[0].mchid: found nothing",
+        ),
+        (
+            alipay("colour = 1"),
+            "configuration: account[0].colour: found an unknown key",
+        ),
+        (
+            alipay("base_url = \"http://example.com\""),
+            "configuration: account[0].base_url: found http://example.com",
+        ),
+        (
+            alipay("platform_public_key_id = \"PUB\""),
+            "configuration: account[0].platform_public_key_id: found only one",
+        ),
+        (
+            format!("{}{}", alipay(""), alipay("")),
+            "configuration: account[1].id: found a",
+        ),
+        (
+            alipay("").replace("\"a\"", "\"a b\""),
+            "configuration: account[0].id: found \"a b\"",
+        ),
+        (
+            "mode = \"production\"".into(),
+            "configuration: server.public_url: found http://127.0.0.1:8080",
+        ),
+        (
+            "not toml".into(),
+            "configuration: the file: found something that is no TOML",
+        ),
+    ];
+    for (file, expected) in cases {
+        let lines = refused(file, &[]);
+        assert!(
+            lines.iter().any(|line| line.starts_with(expected)),
+            "{file}\nexpected {expected}\nfound    {lines:#?}"
+        );
+        assert!(
+            lines
+                .iter()
+                .all(|line| !line.contains('\n') && !line.contains("secret@"))
+        );
+    }
+}
+
+#[test]
+fn production_wants_keys_that_no_demo_made() {
+    let mut demo = [0; 32];
+    demo[..4].copy_from_slice(DEMO_KEY_MARK);
+    let file = format!(
+        "mode = \"production\"\n[server]\npublic_url = \"https://pay.example.edu.cn\"\n[secrets]\nfield_keys = [\"1:{}\"]\nindex_key = \"{}\"\n",
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, demo),
+        base64_of(3),
+    );
+    let lines = refused(&file, &[]);
+    for expected in [
+        "configuration: secrets.field_keys[0]: found a key that demo mode made",
+        "configuration: secrets.token_key: found nothing",
+        "configuration: account: found none",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.starts_with(expected)),
+            "{lines:#?}"
+        );
+    }
+}
+
+fn base64_of(byte: u8) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [byte; 32])
+}
