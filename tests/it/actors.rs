@@ -469,6 +469,77 @@ async fn a_row_that_moved_on_is_decided_again() {
 }
 
 #[test]
+async fn the_stores_clock_says_what_is_too_late() {
+    let bench = Bench::new();
+    let id = bench.shown().await;
+    bench.ahead_ms.store(QR_MS, Ordering::SeqCst);
+    let claimed = bench.tell(id, claim(STUDENT)).await.unwrap();
+    let until = START.plus_ms(QR_MS);
+    assert_eq!(
+        claimed.verdict,
+        Verdict::Refused(Refusal::TooLate { until })
+    );
+    assert_eq!(bench.stored(id).await.order.version, 2);
+    bench.ahead_ms.store(0, Ordering::SeqCst);
+    let claimed = bench.tell(id, claim(STUDENT)).await.unwrap();
+    assert_eq!(claimed.verdict, Verdict::Applied);
+}
+
+#[test]
+async fn only_the_last_questions_answer_counts_but_money_always_does() {
+    let bench = Bench::with(Options {
+        sweep_ms: 10,
+        ..options()
+    });
+    let id = bench.made().await;
+    let held = || bench.provider.held.lock().unwrap();
+    let asked = |count| async move {
+        eventually(|| async { held().as_ref().is_some_and(|held| held.len() == count) }).await;
+    };
+    *held() = Some(Vec::new());
+    bench.clock.advance_ms(QR_MS);
+    asked(1).await;
+    bench.clock.advance_ms(30_000);
+    asked(2).await;
+    let mut answers = held().take().unwrap();
+    let second = answers.pop().unwrap();
+    let first = answers.pop().unwrap();
+
+    first.send(TradeState::Unpaid).unwrap();
+    eventually(|| async { bench.shards.observe().calls == 1 }).await;
+    let closing = |line: &String| line.starts_with("close");
+    assert!(
+        !bench.provider.asked().iter().any(closing),
+        "an old answer moved the closing on"
+    );
+    second.send(TradeState::Unpaid).unwrap();
+    eventually(|| async { bench.provider.asked().iter().any(closing) }).await;
+    eventually(|| async { bench.stored(id).await.order.live_attempt().is_none() }).await;
+
+    // Another order: here the old answer is money.
+    let id = bench.made().await;
+    let number = bench.provider.asked().last().unwrap().replace("make ", "");
+    *held() = Some(Vec::new());
+    bench.clock.advance_ms(QR_MS);
+    asked(1).await;
+    bench.clock.advance_ms(30_000);
+    asked(2).await;
+    let mut answers = held().take().unwrap();
+    let _second = answers.pop();
+    let success = enrollpay::provider::Success {
+        out_trade_no: number,
+        application: "wx8888888888888888".into(),
+        transaction_id: "tx-1".into(),
+        amount: AMOUNT,
+        currency: "CNY".into(),
+        succeeded_at: START,
+    };
+    let first = answers.pop().unwrap();
+    first.send(TradeState::Paid(success)).unwrap();
+    eventually(|| async { bench.stored(id).await.order.status() == Status::Paid }).await;
+}
+
+#[test]
 async fn one_capture_told_to_two_houses_is_one() {
     let bench = Bench::new();
     let elsewhere = bench.second();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use enrollpay::actors::{
     self, EventBody, NewOrder, Options, Orders, Parts, Reply, Request, Shards,
 };
-use enrollpay::clock::ManualClock;
+use enrollpay::clock::{Clock, ManualClock};
 use enrollpay::order::{
     AccountId, AttemptId, AttemptNumber, CaptureReport, CloseAnswer, CodeMode, Command, Event,
     EventId, Fen, KeyId, LatePayment, MerchantId, Offer, OrderId, OutTradeNo, PayerHash, Product,
@@ -31,7 +31,7 @@ use enrollpay::store::{
 };
 use secrecy::SecretString;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use ulid::Ulid;
 
 pub const START: Timestamp = Timestamp::from_seconds(1_795_168_800);
@@ -57,6 +57,8 @@ pub struct FakeProvider {
     /// Order calls never come back while this is set.
     pub silent: AtomicBool,
     pub requests: Mutex<Vec<TradeRequest>>,
+    /// While set, queries wait here for what the test answers them, in the order of their asking.
+    pub held: Mutex<Option<Vec<oneshot::Sender<TradeState>>>>,
 }
 
 impl FakeProvider {
@@ -80,6 +82,7 @@ impl FakeProvider {
             refunded: Mutex::new(RefundAnswer::Succeeded),
             silent: AtomicBool::new(false),
             requests: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -109,6 +112,14 @@ impl Provider for FakeProvider {
 
     async fn query_trade(&self, number: OutTradeNo) -> TradeState {
         self.note(format!("query {number}"));
+        let held = self.held.lock().unwrap().as_mut().map(|held| {
+            let (answer, answered) = oneshot::channel();
+            held.push(answer);
+            answered
+        });
+        if let Some(answered) = held {
+            return answered.await.unwrap_or(TradeState::Unknown);
+        }
         self.state.lock().unwrap().clone()
     }
 
@@ -415,6 +426,8 @@ pub struct Bench {
     pub provider: Arc<FakeProvider>,
     pub body: Arc<Body>,
     pub clock: ManualClock,
+    /// By how much the store's clock is ahead of ours, in milliseconds.
+    pub ahead_ms: Arc<AtomicI64>,
     pub random: Arc<dyn Random>,
     pub sealer: Sealer,
     pub shards: Shards,
@@ -452,8 +465,9 @@ impl Bench {
         let random: Arc<dyn Random> = Arc::new(enrollpay::random::SystemRandom);
         let sealing: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let sealer = Sealer::new(&[(1, [3; 32])], &[1; 32], &[2; 32], sealing);
+        let ahead_ms = Arc::new(AtomicI64::new(0));
         let gate = Arc::new(Gate {
-            store: open(folder.path(), &clock),
+            store: open(folder.path(), &clock, &ahead_ms),
             open: Semaphore::new(WIDE),
             commits: AtomicU8::new(Commits::Pass as u8),
             groups: Mutex::default(),
@@ -477,6 +491,7 @@ impl Bench {
             provider,
             body,
             clock,
+            ahead_ms,
             random,
             sealer,
             folder,
@@ -604,15 +619,25 @@ impl Bench {
     }
 
     pub fn clock_now(&self) -> Timestamp {
-        use enrollpay::clock::Clock as _;
         self.clock.now()
     }
 }
 
-fn open(folder: &Path, clock: &ManualClock) -> SqliteStore {
+/// The store's clock.
+#[derive(Debug)]
+struct Ahead(ManualClock, Arc<AtomicI64>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        self.0.now().plus_ms(self.1.load(Ordering::SeqCst))
+    }
+}
+
+fn open(folder: &Path, clock: &ManualClock, ahead_ms: &Arc<AtomicI64>) -> SqliteStore {
+    let clock = Ahead(clock.clone(), Arc::clone(ahead_ms));
     SqliteStore::open(
         folder.join("orders.db"),
-        SqliteOptions::new(Arc::new(clock.clone())),
+        SqliteOptions::new(Arc::new(clock)),
     )
     .unwrap()
 }
