@@ -1,15 +1,12 @@
 
-mod simulator;
-mod demo;
-mod house;
 mod actors;
 mod api;
 mod callbacks;
 mod demo;
 mod heart;
 mod house;
-mod house;
 mod locks;
+mod simulator;
 mod store;
 mod vectors_alipay;
 mod vectors_wechatpay;

@@ -14,7 +14,6 @@ use crate::http::Deps;
 use crate::http::body;
 use crate::http::problem::{Code, Problem};
 use crate::http::words::{Language, Words};
-use crate::view::View;
 
 use super::times::Zone;
 
@@ -200,15 +199,7 @@ impl Form {
     }
 }
 
-/// How this installation writes orders.
-pub fn view(deps: &Deps) -> View {
-    View {
-        public_url: deps.settings.public_url.clone(),
-        zone_minutes: deps.settings.zone_minutes,
-        sealer: deps.sealer.clone(),
-    }
-}
-
+/// The zone that times are written in.
 pub fn zone(deps: &Deps) -> Zone {
     Zone::new(deps.settings.zone_minutes)
 }
