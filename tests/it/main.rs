@@ -1,3 +1,4 @@
+mod dashboards;
 mod demo;
 mod house;
 mod heart;
