@@ -204,6 +204,10 @@ impl Problem {
         &self.0.detail
     }
 
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.0.headers
+    }
+
     pub fn errors(&self) -> &[FieldError] {
         &self.0.errors
     }

@@ -63,12 +63,7 @@ impl Picture {
                     x += 1;
                 }
                 let width = x - start;
-                let _ = write!(
-                    path,
-                    "M{} {}h{width}v1h-{width}z",
-                    start + QUIET,
-                    y + QUIET
-                );
+                let _ = write!(path, "M{} {}h{width}v1h-{width}z", start + QUIET, y + QUIET);
             }
         }
         path
@@ -106,7 +101,12 @@ impl Picture {
                 .rev()
                 .find(|points| width(*points) <= 700)
                 .unwrap_or(1);
-            canvas.text(line, (750usize.saturating_sub(width(points))) / 2, top, points);
+            canvas.text(
+                line,
+                (750usize.saturating_sub(width(points))) / 2,
+                top,
+                points,
+            );
             top += 7 * points + 24;
         }
         canvas.png()

@@ -386,7 +386,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let folder = Folder::new();
     let random: Arc<dyn Random> = Arc::new(SeededRandom::new(49));
     let mut told: HashMap<u32, u64> = HashMap::new();
-    for round in 0..8u32 {
+    for round in 0..16u32 {
         let command = again(TEST);
         let mut child = Command::new(&command[0])
             .args(&command[1..])
@@ -395,7 +395,7 @@ fn what_was_acknowledged_survives_kill_9() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let until = 1 + random.below(300);
+        let until = 1 + random.below(80);
         let mut heard = 0;
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let Some(ack) = line.unwrap().strip_prefix("ack ").map(str::to_owned) else {
