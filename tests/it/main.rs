@@ -1,3 +1,4 @@
+mod dashboards;
 
 mod actors;
 mod api;
