@@ -1,8 +1,9 @@
-mod dashboards;
+//! One integration binary: a file per promise.
 
 mod actors;
 mod api;
 mod callbacks;
+mod dashboards;
 mod demo;
 mod heart;
 mod house;
