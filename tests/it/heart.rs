@@ -1,6 +1,11 @@
 //! The heart: each row of the contract's tables at its edges, and properties over any commands at
 //! any times. Every commit made here passes the same invariant checks as production's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is how they fail"
+)]
+
 use enrollpay::order::attempt::{Closing, ClosingCause, ClosingStep, EndReason};
 use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
@@ -1300,7 +1305,7 @@ fn every_invariant_notices_its_damage() {
         ("O1", |order| order.terms.amount = Fen::new(1)),
         ("M6", |order| drop(order.captures.pop())),
         ("M6", |order| {
-            order.captures[1].standing = CaptureStanding::Kept
+            order.captures[1].standing = CaptureStanding::Kept;
         }),
         ("M6", |order| order.captures[0].amount = Fen::new(1)),
         ("M7", |order| order.settlement = Settlement::Open),
@@ -1369,7 +1374,7 @@ fn every_invariant_notices_its_damage() {
             order.attempts[0].phase = Phase::Expired { at: START };
         }),
         ("Q6", |order| {
-            order.terms.pay_before = Some(at(100 * SECOND))
+            order.terms.pay_before = Some(at(100 * SECOND));
         }),
         ("Q6", |order| order.terms.qr_ms = SECOND),
         ("M7", |order| {
@@ -1381,9 +1386,9 @@ fn every_invariant_notices_its_damage() {
         }),
     ];
     for (invariant, damage) in damages {
-        let mut damaged = good.clone();
-        damage(&mut damaged);
-        let broken = check(&damaged).expect_err("the damage went unnoticed");
+        let mut bad = good.clone();
+        damage(&mut bad);
+        let broken = check(&bad).expect_err("the damage went unnoticed");
         assert_eq!(broken.invariant, invariant, "{broken}");
     }
 }
