@@ -13,3 +13,4 @@ mod store;
 mod vectors_alipay;
 mod vectors_wechatpay;
 mod webhooks;
+mod model;
