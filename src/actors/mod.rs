@@ -3,8 +3,38 @@
 //! Everyone outside holds an [`Orders`], a cheap clone; nobody else knows an actor's address. For
 //! every command the way is the same: find or load the order, `decide`, commit, `evolve`, answer, and
 //! only then let the effects leave; their results come back as commands (architecture §1).
+//!
+//! ```text
+//!   Orders ──admission──► Shard ──► OrderActor ──► command_path ──► Committer ──► Store
+//!     ▲                  (starts,     (one command    (decide, check,   (one flush for
+//!     │                   learns       at a time,      commit, decide    many orders)
+//!     │                   the end)     one timer)      again)
+//!     └──────────────── effects (provider calls), sweep (what is due) ◄─────┘
+//! ```
+//!
+//! Start reading at `orders`, then `order` and `command_path`. `start` brings it all up.
+
+mod admission;
+mod command_path;
+mod committer;
+mod effects;
+mod house;
+mod messages;
+mod meters;
+mod options;
+mod order;
+mod orders;
+mod requests;
+mod shard;
+mod shards;
+mod sweep;
+mod watch;
 
 use std::sync::Arc;
+
+pub use options::{EventBody, Options, Parts};
+pub use requests::CannotAsk;
+pub use shards::{Observed, ObservedThread, Shards, start};
 
 use crate::order::{Answer, Command, Refusal};
 use crate::store::{Actor, Rejection, StoreError, StoredOrder, Write};
@@ -16,7 +46,8 @@ pub struct Request {
     pub actor: Actor,
     pub request_id: Option<String>,
     /// Committed in the command's transaction; where the command changes nothing, alone, before the
-    /// answer (a nonce is taken once even by a request that is refused).
+    /// answer (a nonce is taken once even by a request that is refused). Tokens and personal data
+    /// belong to what the command makes true: without it they are not written.
     pub writes: Vec<Write>,
 }
 
@@ -68,50 +99,6 @@ pub struct NewOrder {
 
 /// The handle to all orders. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Orders;
-
-impl Orders {
-    /// Commits a new order. `Rejected(MerchantOrderNoTaken)` where the number is taken.
-    #[expect(
-        clippy::unused_async,
-        reason = "the interface, before its shards exist"
-    )]
-    pub async fn create(&self, new: NewOrder) -> Result<Arc<StoredOrder>, OrdersError> {
-        let _ = new;
-        Err(OrdersError::Stopping)
-    }
-
-    /// Has the order's actor decide a command, commits and answers.
-    #[expect(
-        clippy::unused_async,
-        reason = "the interface, before its shards exist"
-    )]
-    pub async fn tell(
-        &self,
-        id: crate::order::OrderId,
-        request: Request,
-    ) -> Result<Reply, OrdersError> {
-        let _ = (id, request);
-        Err(OrdersError::Stopping)
-    }
-
-    /// The order as last committed, from its actor's memory or the store; starts no actor.
-    #[expect(
-        clippy::unused_async,
-        reason = "the interface, before its shards exist"
-    )]
-    pub async fn read(
-        &self,
-        id: crate::order::OrderId,
-    ) -> Result<Option<Arc<StoredOrder>>, OrdersError> {
-        let _ = id;
-        Err(OrdersError::Stopping)
-    }
-
-    /// Announces each new version of the order from now on (the value is the last version known, 0
-    /// where none is). Bounded memory: the entry goes when its last receiver does.
-    pub fn watch(&self, id: crate::order::OrderId) -> tokio::sync::watch::Receiver<u64> {
-        let _ = id;
-        tokio::sync::watch::channel(0).1
-    }
+pub struct Orders {
+    house: Arc<house::House>,
 }

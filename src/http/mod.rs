@@ -1,6 +1,28 @@
 //! Everything that is spoken over HTTP. `routes` has the whole surface on one page; each endpoint is
 //! one file; status codes and problem texts are in `problem` alone.
 
+pub mod address;
+pub mod admin;
+pub mod assets;
+pub mod attempts;
+pub mod auth;
+pub mod body;
+pub mod callbacks;
+pub mod cashier;
+pub mod edge;
+pub mod idempotency;
+pub mod json;
+pub mod limits;
+pub mod merchant;
+pub mod openapi;
+pub mod problem;
+pub mod qr;
+pub mod queries;
+pub mod refusal;
+pub mod request_id;
+pub mod routes;
+pub mod words;
+
 use std::sync::Arc;
 
 use crate::actors::Orders;
@@ -20,6 +42,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub settings: Arc<Settings>,
+    /// The open event streams: end them before the server stops.
+    pub streams: cashier::streams::Streams,
 }
 
 /// What the configuration says to this room.
@@ -36,6 +60,8 @@ pub struct Settings {
     /// How long one code lives, in milliseconds.
     pub qr_ms: i64,
     pub limits: Limits,
+    /// Demo mode: the page of the simulated wallet, linked to under each code.
+    pub demo_wallet_url: Option<String>,
 }
 
 /// `limits.*` of the configuration.
@@ -56,6 +82,17 @@ pub struct Limits {
     pub streams_per_address: usize,
 }
 
+impl Deps {
+    /// How orders are written for the outside.
+    pub fn view(&self) -> crate::view::View {
+        crate::view::View {
+            public_url: self.settings.public_url.clone(),
+            zone_minutes: self.settings.zone_minutes,
+            sealer: self.sealer.clone(),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -71,4 +108,20 @@ impl Default for Limits {
             streams_per_address: 200,
         }
     }
+}
+
+/// The names of what this room measures.
+pub mod metric {
+    /// Requests answered, by `route` (its template), `method` and `status`.
+    pub const REQUESTS: &str = "enrollpay_http_requests_total";
+    /// Seconds from a request's head to its answer's head, by `route`.
+    pub const DURATION: &str = "enrollpay_http_request_duration_seconds";
+    /// Merchants' requests refused for their credentials, by `reason`.
+    pub const AUTH_REFUSED: &str = "enrollpay_auth_rejected_total";
+    /// Codes started in place of an earlier one.
+    pub const REGENERATED: &str = "enrollpay_qr_regenerated_total";
+    /// Questions to the provider that somebody asked for, by `outcome`.
+    pub const MANUAL_QUERIES: &str = "enrollpay_manual_queries_total";
+    /// Requests refused by one of our limits, by `limit`.
+    pub const RATE_LIMITED: &str = "enrollpay_ratelimit_rejected_total";
 }

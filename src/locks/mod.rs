@@ -1,5 +1,7 @@
 //! Leases that save work and guard no money: the store's version does that (reliability §4).
 
+pub mod memory;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -8,9 +8,27 @@ use super::time::Timestamp;
 
 /// A keyed hash that stands for one payer: an openid under its appid, an Alipay user id, or, where
 /// there is none (H5, WAP), the claim key of one browser. Equality is all the heart needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PayerHash(pub u128);
+
+// Written as 32 hex digits: JSON readers, serde's own buffer for tagged enums among them, lose
+// numbers above 64 bits.
+impl Serialize for PayerHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for PayerHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16)
+            .ok()
+            .filter(|hash| format!("{hash:032x}") == text)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("expected 32 lower-case hex digits"))
+    }
+}
 
 /// The scan: the first payer who took the code. It never changes hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,6 +119,9 @@ pub struct Closing {
     pub next_at: Timestamp,
     /// How often this round has been tried: the back-off grows with it.
     pub tries: u16,
+    /// It has lasted so long that a person was called (Q7); once is enough.
+    #[serde(default)]
+    pub stuck_raised: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,8 +1,12 @@
 //! Event to next state: no decisions, so replay is safe.
+//!
+//! An event that names an attempt or a refund which does not exist changes nothing: `decide` makes
+//! none, and `invariants` finds what a damaged row would lack.
 
-use super::event::Event;
-use super::ids::OrderId;
-use super::state::{Order, Settlement};
+use super::attempt::{Attempt, Closing, ClosingStep, Phase, Queries, Trade, TradeStanding};
+use super::event::{Attention, Event};
+use super::ids::{AttemptNumber, OrderId, RefundId};
+use super::state::{CaptureStanding, Order, RefundStanding, Settlement};
 use super::terms::Terms;
 use super::time::Timestamp;
 
@@ -25,7 +29,204 @@ impl Order {
 
 /// The state after the events of one commit, made at `at`: one version step.
 #[must_use]
-pub fn evolve(order: Order, events: &[Event], at: Timestamp) -> Order {
-    let _ = (events, at);
+pub fn evolve(mut order: Order, events: &[Event], at: Timestamp) -> Order {
+    for event in events {
+        apply(&mut order, event, at);
+    }
+    order.version = order.version.saturating_add(1);
     order
+}
+
+/// The state after a whole timeline, one entry per commit (E5). `None` unless the first commit
+/// begins with `OrderCreated`.
+pub fn replay<'a>(
+    id: OrderId,
+    commits: impl IntoIterator<Item = (Timestamp, &'a [Event])>,
+) -> Option<Order> {
+    let mut commits = commits.into_iter();
+    let (at, first) = commits.next()?;
+    let (Event::OrderCreated { terms }, rest) = first.split_first()? else {
+        return None;
+    };
+    let mut order = Order::created(id, terms.clone(), at);
+    for event in rest {
+        apply(&mut order, event, at);
+    }
+    Some(commits.fold(order, |order, (at, events)| evolve(order, events, at)))
+}
+
+/// One event.
+pub(super) fn apply(order: &mut Order, event: &Event, at: Timestamp) {
+    match event {
+        // Attention is for people; the order itself notes one kind, so as not to call twice.
+        Event::AttentionRaised {
+            why: Attention::ClosingStuck,
+        } => {
+            for attempt in &mut order.attempts {
+                if let Phase::Closing(closing) = &mut attempt.phase {
+                    closing.stuck_raised = true;
+                }
+            }
+        }
+        // `Order::created` is the order's beginning.
+        Event::AttentionRaised { .. } | Event::OrderCreated { .. } => {}
+        Event::CancelRequested => order.cancel_requested_at = Some(at),
+        Event::OrderPaid => order.settlement = Settlement::Paid { at },
+        Event::OrderClosed { reason } => {
+            order.settlement = Settlement::Closed {
+                at,
+                reason: *reason,
+            };
+        }
+        Event::MoneyCaptured { capture } => order.captures.push(capture.clone()),
+        Event::MoneyMismatched { mismatch } => order.mismatches.push(mismatch.clone()),
+        Event::SurplusRefundAsked {
+            refund,
+            next_at,
+            tries,
+        } => set_refund(
+            order,
+            *refund,
+            RefundStanding::Pending {
+                next_at: *next_at,
+                tries: *tries,
+            },
+        ),
+        Event::SurplusRefunded { refund } => {
+            set_refund(order, *refund, RefundStanding::Succeeded { at });
+        }
+        Event::SurplusRefundFailed { refund } => {
+            set_refund(order, *refund, RefundStanding::Failed { at });
+        }
+        Event::AttemptStarted {
+            attempt,
+            id,
+            native,
+            expires_at,
+        } => order.attempts.push(Attempt {
+            number: *attempt,
+            id: *id,
+            native: *native,
+            started_at: at,
+            expires_at: *expires_at,
+            phase: Phase::Shown,
+            claim: None,
+            trade: None,
+            queries: Queries::default(),
+        }),
+        Event::AttemptClaimed { attempt, .. }
+        | Event::TradeIntended { attempt, .. }
+        | Event::TradeMade { attempt, .. }
+        | Event::TradeRefused { attempt, .. }
+        | Event::TradeDied { attempt }
+        | Event::ProviderAsked { attempt, .. }
+        | Event::AttemptClosing { attempt, .. }
+        | Event::ClosingMoved { attempt, .. }
+        | Event::AttemptSucceeded { attempt }
+        | Event::AttemptExpired { attempt }
+        | Event::AttemptCancelled { attempt, .. }
+        | Event::AttemptFailed { attempt, .. } => apply_to_attempt(order, *attempt, event, at),
+    }
+}
+
+fn apply_to_attempt(order: &mut Order, number: AttemptNumber, event: &Event, at: Timestamp) {
+    let Some(attempt) = order.attempt_mut(number) else {
+        return;
+    };
+    match event {
+        Event::AttemptClaimed { claim, .. } => {
+            attempt.claim = Some(*claim);
+            attempt.phase = Phase::Scanned;
+        }
+        Event::TradeIntended {
+            product,
+            account,
+            application,
+            time_expire,
+            ..
+        } => {
+            attempt.trade = Some(Trade {
+                product: *product,
+                account: account.clone(),
+                application: application.clone(),
+                time_expire: *time_expire,
+                intended_at: at,
+                standing: TradeStanding::Intended,
+            });
+        }
+        Event::TradeMade { handle, .. } => {
+            let handle = handle.clone();
+            set_trade(attempt, TradeStanding::Made { handle, at });
+        }
+        Event::TradeRefused { code, .. } => {
+            let code = code.clone();
+            set_trade(attempt, TradeStanding::Refused { code, at });
+        }
+        Event::TradeDied { .. } => set_trade(attempt, TradeStanding::Dead { at }),
+        Event::ProviderAsked { scheduled, .. } => {
+            attempt.queries = Queries {
+                scheduled: *scheduled,
+                last_at: Some(at),
+            };
+        }
+        Event::AttemptClosing { cause, .. } => {
+            attempt.phase = Phase::Closing(Closing {
+                since: at,
+                cause: *cause,
+                step: ClosingStep::Query,
+                next_at: at,
+                tries: 0,
+                stuck_raised: false,
+            });
+        }
+        Event::ClosingMoved {
+            step,
+            next_at,
+            tries,
+            ..
+        } => {
+            if let Phase::Closing(closing) = &mut attempt.phase {
+                closing.step = *step;
+                closing.next_at = *next_at;
+                closing.tries = *tries;
+            }
+        }
+        Event::AttemptSucceeded { .. } => {
+            attempt.phase = Phase::Succeeded { at };
+            // What is paid cannot be paid again.
+            if attempt.may_be_payable() {
+                set_trade(attempt, TradeStanding::Dead { at });
+            }
+        }
+        Event::AttemptExpired { .. } => attempt.phase = Phase::Expired { at },
+        Event::AttemptCancelled { reason, .. } => {
+            attempt.phase = Phase::Cancelled {
+                at,
+                reason: *reason,
+            };
+        }
+        Event::AttemptFailed { code, .. } => {
+            attempt.phase = Phase::Failed {
+                at,
+                code: code.clone(),
+            };
+        }
+        _ => {}
+    }
+}
+
+fn set_trade(attempt: &mut Attempt, standing: TradeStanding) {
+    if let Some(trade) = &mut attempt.trade {
+        trade.standing = standing;
+    }
+}
+
+fn set_refund(order: &mut Order, id: RefundId, to: RefundStanding) {
+    for capture in &mut order.captures {
+        if let CaptureStanding::Surplus { refund, standing } = &mut capture.standing
+            && *refund == id
+        {
+            *standing = to;
+        }
+    }
 }

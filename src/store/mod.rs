@@ -1,6 +1,8 @@
 //! Where orders live. One [`Store`] trait, one suite of tests (`tests/it/store.rs`) that every
 //! implementation passes. The store has the last word: versions, uniqueness and its own clock decide.
 
+pub mod sqlite;
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -52,6 +54,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, StoreError>;
     async fn merchants(&self) -> Result<Vec<Merchant>, StoreError>;
     async fn key(&self, id: KeyId) -> Result<Option<MerchantKey>, StoreError>;
+    /// Every key of a merchant, ended ones too.
+    async fn keys_of(&self, merchant: MerchantId) -> Result<Vec<MerchantKey>, StoreError>;
     async fn idempotency(
         &self,
         merchant: MerchantId,
@@ -68,6 +72,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError>;
     async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError>;
+    /// Parked events, and with `all` the pending ones too; the oldest first.
+    async fn outbox_undelivered(
+        &self,
+        all: bool,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError>;
     /// When the next pending event is due, and when the oldest undelivered one was written.
     async fn outbox_gauge(&self) -> Result<OutboxGauge, StoreError>;
 
@@ -96,7 +106,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn close(&self);
 }
 
-/// One all-or-nothing change.
+/// One all-or-nothing change. Every store looks for reasons to refuse it in the same order: the
+/// fence, `not_after`, nonces, idempotency keys, the order's step, then the other writes as listed.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
     pub order: Option<OrderWrite>,
@@ -231,6 +242,24 @@ pub enum Rejection {
     /// A rule of the store that our own code should never meet: a bug, counted and logged.
     #[error("the store's rule {rule} refused the write")]
     RuleBroken { rule: String },
+}
+
+impl Rejection {
+    /// Its name as a metric label.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::VersionMoved => "version_moved",
+            Self::FenceMoved => "fence_moved",
+            Self::TooLate => "too_late",
+            Self::MerchantOrderNoTaken { .. } => "merchant_order_no_taken",
+            Self::NonceReplayed { .. } => "nonce_replayed",
+            Self::IdempotencyKeyTaken(_) => "idempotency_key_taken",
+            Self::AlreadyClaimed => "already_claimed",
+            Self::CaptureKnown => "capture_known",
+            Self::EpochMoved { .. } => "epoch_moved",
+            Self::RuleBroken { .. } => "rule_broken",
+        }
+    }
 }
 
 /// Why a call as a whole gave no answer.

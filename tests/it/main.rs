@@ -1,2 +1,15 @@
+//! One integration binary: a file per promise.
 
+mod actors;
+mod api;
+mod callbacks;
+mod dashboards;
+mod demo;
+mod heart;
+mod house;
+mod locks;
 mod simulator;
+mod store;
+mod vectors_alipay;
+mod vectors_wechatpay;
+mod webhooks;

@@ -1,0 +1,121 @@
+//! What everybody in this room shares.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actix::{Addr, ArbiterHandle};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admission::Admission;
+use super::committer::{Committer, Verdict};
+use super::effects::Line;
+use super::options::{Options, Parts};
+use super::shard::Shard;
+use super::watch::Board;
+use crate::order::{AccountId, OrderId};
+use crate::store::Transaction;
+
+/// One arbiter thread, seen from elsewhere.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub admission: Arc<Admission>,
+    pub committer: Committer,
+}
+
+pub(super) struct House {
+    pub options: Options,
+    pub parts: Parts,
+    pub board: Board,
+    pub threads: Vec<Thread>,
+    /// By number; set once, before anybody holds an `Orders`.
+    pub shards: OnceLock<Vec<Addr<Shard>>>,
+    /// Where provider calls run.
+    pub caller: ArbiterHandle,
+    pub lines: HashMap<AccountId, Arc<Line>>,
+    /// Events written to the outbox since the start: wakes the relay.
+    pub outbox_written: watch::Sender<u64>,
+    pub tracker: TaskTracker,
+    /// New wishes are refused.
+    pub stopping: AtomicBool,
+    /// Facts are, too.
+    pub closed: AtomicBool,
+    /// Ends sweep and provider calls.
+    pub stop_calls: CancellationToken,
+    pub live: Vec<AtomicUsize>,
+    pub live_total: AtomicUsize,
+    pub restarts: AtomicU64,
+}
+
+impl std::fmt::Debug for House {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("House")
+            .field("shards", &self.options.shards)
+            .field("live", &self.live_total)
+            .finish_non_exhaustive()
+    }
+}
+
+impl House {
+    pub(super) fn shard_of(&self, id: OrderId) -> u16 {
+        shard_of(id, self.options.shards)
+    }
+
+    pub(super) fn thread_of(&self, shard: u16) -> &Thread {
+        &self.threads[usize::from(shard) % self.threads.len()]
+    }
+
+    pub(super) async fn commit(&self, shard: u16, transaction: Transaction) -> Verdict {
+        self.thread_of(shard).committer.commit(transaction).await
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// An order came into memory (`true`) or left it.
+    pub(super) fn count_live(&self, shard: u16, came: bool) {
+        let of_shard = &self.live[usize::from(shard)];
+        if came {
+            of_shard.fetch_add(1, Ordering::Relaxed);
+            self.live_total.fetch_add(1, Ordering::Relaxed);
+            metrics::gauge!("enrollpay_actors_live").increment(1);
+        } else {
+            of_shard.fetch_sub(1, Ordering::Relaxed);
+            self.live_total.fetch_sub(1, Ordering::Relaxed);
+            metrics::gauge!("enrollpay_actors_live").decrement(1);
+        }
+    }
+}
+
+/// The order's virtual shard: the same for the life of a store, whatever the threads. A ULID's low
+/// half is random already; the multiplication also spreads numbers that are not.
+pub(super) fn shard_of(id: OrderId, shards: u16) -> u16 {
+    let bits = u128::from(id.ulid());
+    let low = u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
+    let mixed = low.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    u16::try_from(mixed % u64::from(shards.max(1))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ulid::Ulid;
+
+    #[test]
+    fn shards_are_even_and_never_change() {
+        let mut counts = [0_u32; 64];
+        for number in 0..64_000_u128 {
+            counts[usize::from(shard_of(OrderId::from_ulid(Ulid(number)), 64))] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)));
+        assert_eq!(shard_of(OrderId::from_ulid(Ulid(1)), 64), 57);
+    }
+}

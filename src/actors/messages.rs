@@ -1,0 +1,113 @@
+//! What the actors of this room say to one another. Everything that somebody waits for carries the
+//! way to answer: where an actor ends, the way is dropped, and whoever waits knows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::admission::{Class, Permit};
+use super::{OrdersError, Reply, Request};
+use crate::order::OrderId;
+
+pub(super) type Answered = Result<Reply, OrdersError>;
+
+/// A command for one order: from the handle to its shard, from there to its actor.
+#[derive(Debug)]
+pub(super) struct Tell {
+    pub id: OrderId,
+    pub request: Request,
+    pub class: Class,
+    /// `None` for what an order tells itself.
+    pub answer: Option<oneshot::Sender<Answered>>,
+    /// Held until the command is dealt with.
+    pub _permit: Option<Permit>,
+    pub pending: Option<Pending>,
+    /// Which call this answers, where it answers one.
+    pub call: Option<Arc<Call>>,
+}
+
+impl actix::Message for Tell {
+    type Result = ();
+}
+
+impl Tell {
+    pub(super) fn answer(mut self, answered: Answered) {
+        self.send(answered);
+    }
+
+    /// Answers, and keeps what the command holds until it is dropped.
+    pub(super) fn send(&mut self, answered: Answered) {
+        if let Some(answer) = self.answer.take() {
+            // Who stopped waiting reads the order again.
+            let _ = answer.send(answered);
+        }
+    }
+}
+
+/// One provider call, from when its order asks until the answer was told. The address is its name.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub asked_at: Instant,
+}
+
+/// Counts a message for one actor from when its shard sends it until it is dealt with.
+#[derive(Debug)]
+pub(super) struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Which actor of an order: each one that is started gets a new number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Generation(pub u64);
+
+/// An order to its shard: nothing is going on here. Harmless where something came meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    pub id: OrderId,
+    pub generation: Generation,
+}
+
+impl actix::Message for Idle {
+    type Result = ();
+}
+
+/// A shard to an order that it no longer knows: no message can come after this one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leave;
+
+impl actix::Message for Leave {
+    type Result = ();
+}
+
+/// The runtime to the shard: an order's actor has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub id: OrderId,
+    pub generation: Generation,
+    pub panicked: bool,
+}
+
+impl actix::Message for Ended {
+    type Result = ();
+}
+
+/// The end of a shard and its orders.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Close;
+
+impl actix::Message for Close {
+    type Result = ();
+}

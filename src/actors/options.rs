@@ -1,0 +1,106 @@
+//! What the shards are started with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::order::{EventId, Timestamp, WebhookType};
+use crate::provider::Providers;
+use crate::random::Random;
+use crate::sealing::Sealer;
+use crate::store::{PersonalData, Store, StoredOrder};
+
+/// Sizes and times. The defaults suit one node.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Virtual shards; fixed when the store is made.
+    pub shards: u16,
+    /// Arbiter threads that host them, and one more for provider calls. 0: all of it runs on the
+    /// caller's arbiter.
+    pub threads: usize,
+    /// Messages that wait for one order; more are refused, but for facts.
+    pub mailbox: usize,
+    /// Commands under way per thread before those of payers are refused; merchants' are earlier,
+    /// new orders first, and facts have as much again for themselves.
+    pub queue: usize,
+    /// Orders in memory. A fact is taken in beyond it.
+    pub live_orders: usize,
+    /// Transactions in one flush, at most.
+    pub group: usize,
+    /// Flushes of one thread under way at a time.
+    pub flushes: usize,
+    /// Calls under way at one account.
+    pub calls_per_account: usize,
+    /// Calls that wait for their turn at one account; more are dropped, and are due again.
+    pub calls_waiting: usize,
+    /// After this, waiting for its turn included, a provider call is given up: its answer is unknown.
+    /// At most 25 s: the heart takes an order call for over after 30.
+    pub call_timeout_ms: u64,
+    /// An order with nothing going on leaves memory after this.
+    pub idle_ms: u64,
+    /// How often the store is asked for what is due.
+    pub sweep_ms: u64,
+    /// Due orders per question.
+    pub sweep_page: usize,
+    /// Due orders that are woken at a time.
+    pub sweep_wakes: usize,
+    /// Where providers and payers reach us, without a slash at its end.
+    pub public_url: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards: 64,
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            mailbox: 16,
+            queue: 2_048,
+            live_orders: 1_000_000,
+            group: 512,
+            flushes: 1,
+            calls_per_account: 64,
+            calls_waiting: 8_192,
+            call_timeout_ms: 25_000,
+            idle_ms: 30_000,
+            sweep_ms: 1_000,
+            sweep_page: 2_048,
+            sweep_wakes: 256,
+            public_url: String::new(),
+        }
+    }
+}
+
+/// What the shards work with.
+#[derive(Clone)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub providers: Providers,
+    pub sealer: Sealer,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub webhook_body: Arc<dyn EventBody>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Parts")
+            .field("store", &self.store)
+            .field("providers", &self.providers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes the body of a webhook: the order as of the commit that the event is part of. The same
+/// bytes are delivered every time (E4).
+pub trait EventBody: Send + Sync {
+    /// `personal` is missing only where it cannot be opened.
+    fn body(
+        &self,
+        stored: &StoredOrder,
+        personal: Option<&PersonalData>,
+        id: EventId,
+        kind: WebhookType,
+        at: Timestamp,
+    ) -> Vec<u8>;
+}

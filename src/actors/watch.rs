@@ -1,0 +1,126 @@
+//! What is known of orders outside their actors: the last committed state of those in memory, and
+//! who waits for the next version. Both are hints beside the store, spread over as many locks as
+//! there are shards.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::order::OrderId;
+use crate::store::StoredOrder;
+
+#[derive(Debug, Default)]
+struct Cell {
+    live: HashMap<OrderId, Arc<StoredOrder>>,
+    watched: HashMap<OrderId, watch::Sender<u64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Board(Vec<Mutex<Cell>>);
+
+impl Board {
+    pub(super) fn new(shards: u16) -> Self {
+        Self((0..shards.max(1)).map(|_| Mutex::default()).collect())
+    }
+
+    fn cell(&self, shard: u16) -> MutexGuard<'_, Cell> {
+        // Nothing panics under the lock; were it otherwise, a map of hints is still a map.
+        self.0[usize::from(shard) % self.0.len()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The order as its actor last committed or loaded it.
+    pub(super) fn live(&self, shard: u16, id: OrderId) -> Option<Arc<StoredOrder>> {
+        self.cell(shard).live.get(&id).map(Arc::clone)
+    }
+
+    /// An older version never replaces a newer one.
+    pub(super) fn put(&self, shard: u16, stored: &Arc<StoredOrder>) {
+        match self.cell(shard).live.entry(stored.order.id) {
+            Entry::Occupied(mut known) => {
+                if known.get().order.version <= stored.order.version {
+                    known.insert(Arc::clone(stored));
+                }
+            }
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(stored));
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, shard: u16, id: OrderId) {
+        self.cell(shard).live.remove(&id);
+    }
+
+    pub(super) fn watch(&self, shard: u16, id: OrderId) -> watch::Receiver<u64> {
+        let mut cell = self.cell(shard);
+        let version = cell.live.get(&id).map_or(0, |known| known.order.version);
+        cell.watched
+            .entry(id)
+            .or_insert_with(|| watch::channel(version).0)
+            .subscribe()
+    }
+
+    /// Tells whoever watches; the entry goes with its last watcher.
+    pub(super) fn announce(&self, shard: u16, id: OrderId, version: u64) {
+        let mut cell = self.cell(shard);
+        let Entry::Occupied(watched) = cell.watched.entry(id) else {
+            return;
+        };
+        if watched.get().receiver_count() == 0 {
+            watched.remove();
+        } else {
+            watched.get().send_if_modified(|known| {
+                let newer = version > *known;
+                *known = version.max(*known);
+                newer
+            });
+        }
+    }
+
+    /// Lets go of what nobody watches any more.
+    pub(super) fn prune(&self) {
+        for shard in 0..self.0.len() {
+            self.cell(u16::try_from(shard).unwrap_or_default())
+                .watched
+                .retain(|_, sender| sender.receiver_count() > 0);
+        }
+    }
+
+    pub(super) fn watched(&self) -> usize {
+        self.0
+            .iter()
+            .map(|cell| {
+                cell.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .watched
+                    .len()
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ulid::Ulid;
+
+    #[test]
+    fn announces_newer_versions_only_and_forgets_the_unwatched() {
+        let board = Board::new(4);
+        let id = OrderId::from_ulid(Ulid(7));
+        let mut watcher = board.watch(2, id);
+        board.announce(2, id, 3);
+        assert!(watcher.has_changed().unwrap());
+        assert_eq!(*watcher.borrow_and_update(), 3);
+        board.announce(2, id, 2);
+        assert!(!watcher.has_changed().unwrap());
+        assert_eq!(board.watched(), 1);
+        drop(watcher);
+        board.prune();
+        assert_eq!(board.watched(), 0);
+    }
+}

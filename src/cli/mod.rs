@@ -1,0 +1,118 @@
+//! The command line: one file per command. Data goes to standard output, messages to standard error.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 75 try again later, 78 wrong configuration.
+
+mod call;
+mod event;
+mod merchant;
+mod migrate;
+mod output;
+mod serve;
+mod simulate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+pub use output::Format;
+
+const OK: u8 = 0;
+const FAILED: u8 = 1;
+const TRY_LATER: u8 = 75;
+const WRONG_CONFIGURATION: u8 = 78;
+
+/// A payment gateway for education enrolment fees.
+#[derive(Debug, Parser)]
+#[command(
+    name = "enrollpay",
+    version,
+    after_help = "Examples:\n  enrollpay serve\n  enrollpay call GET /v1/orders"
+)]
+struct Arguments {
+    /// The configuration; without it, built-in defaults: a demo that needs nothing else.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How data is printed; json where the output is not a terminal.
+    #[arg(long, global = true, value_enum)]
+    format: Option<Format>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one gateway node (also without a command).
+    Serve,
+    /// Bring the store's schema up to date.
+    Migrate,
+    /// Merchants: enrolment systems and their keys.
+    #[command(subcommand)]
+    Merchant(merchant::Merchant),
+    /// Webhook events that were not delivered.
+    #[command(subcommand)]
+    Event(event::Event),
+    /// A signed request to the merchant API.
+    Call(call::Call),
+    /// The provider simulators alone, for tests and load on another port.
+    Simulate(simulate::Simulate),
+}
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(message: impl std::fmt::Display) -> Self {
+        Self {
+            code: FAILED,
+            message: message.to_string(),
+        }
+    }
+
+    fn later(message: impl std::fmt::Display) -> Self {
+        Self {
+            code: TRY_LATER,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            code: WRONG_CONFIGURATION,
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Reads the arguments of this process and does what they say.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = dispatch(arguments);
+    match outcome {
+        Ok(()) => ExitCode::from(OK),
+        Err(failure) => {
+            eprintln!("{}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    let format = arguments.format.unwrap_or_else(Format::of_standard_output);
+    let load = || Config::load(arguments.config.as_deref(), std::env::vars());
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(&load()?),
+        Command::Migrate => migrate::run(&load()?),
+        Command::Merchant(merchant) => merchant.run(&load()?, format),
+        Command::Event(event) => event.run(&load()?, format),
+        Command::Call(call) => call.run(&load()?),
+        Command::Simulate(simulate) => simulate.run(),
+    }
+}

@@ -1,0 +1,135 @@
+//! How much one caller may ask: GCRA limits by merchant key, by client address and by order. Each
+//! refusal is a 429 that says which limit and how long to wait.
+
+use std::fmt;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use super::address::limited_by;
+use super::problem::{Code, Problem};
+use super::{Limits, metric};
+use crate::order::{KeyId, OrderId};
+
+type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
+/// One limit on many callers.
+struct Limit<K: Hash + Eq + Clone> {
+    name: &'static str,
+    keyed: Keyed<K>,
+    /// For the `RateLimit-Policy` header: the burst, and the seconds in which it refills.
+    burst: u32,
+    window_seconds: u64,
+}
+
+impl<K: Hash + Eq + Clone> Limit<K> {
+    fn new(name: &'static str, every: Duration, burst: u32) -> Self {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(every.max(Duration::from_nanos(1)))
+            .expect("a period above zero")
+            .allow_burst(burst);
+        Self {
+            name,
+            keyed: RateLimiter::dashmap(quota).with_middleware(),
+            burst: burst.get(),
+            window_seconds: every.saturating_mul(burst.get()).as_secs().max(1),
+        }
+    }
+
+    fn take(&self, key: &K) -> Result<(), Problem> {
+        let Err(refused) = self.keyed.check_key(key) else {
+            return Ok(());
+        };
+        metrics::counter!(metric::RATE_LIMITED, "limit" => self.name).increment(1);
+        let wait = refused.wait_time_from(DefaultClock::default().now());
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000))
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let name = self.name;
+        let policy = format!("\"{name}\";q={};w={}", self.burst, self.window_seconds);
+        let left = format!("\"{name}\";r=0;t={seconds}");
+        let text = |text: String| {
+            HeaderValue::from_str(&text).expect("quotes, digits and letters of ours")
+        };
+        Err(Problem::new(
+            Code::RateLimited,
+            format!("The limit \"{name}\" is reached: wait {seconds} s."),
+        )
+        .with("limit", name)
+        .retry_after(seconds)
+        .header(HeaderName::from_static("ratelimit-policy"), text(policy))
+        .header(HeaderName::from_static("ratelimit"), text(left)))
+    }
+
+    fn upkeep(&self) {
+        self.keyed.retain_recent();
+        self.keyed.shrink_to_fit();
+    }
+}
+
+/// All limits of the public listener. Cheap to clone; make one for all workers.
+#[derive(Clone)]
+pub struct Limiters(Arc<Inner>);
+
+struct Inner {
+    merchant: Limit<KeyId>,
+    address: Limit<IpAddr>,
+    attempts: Limit<OrderId>,
+}
+
+impl fmt::Debug for Limiters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Limiters")
+    }
+}
+
+impl Limiters {
+    pub fn new(limits: &Limits) -> Self {
+        let per_second = |rate: u32| Duration::from_secs(1) / rate.max(1);
+        let hourly = limits.attempts_per_hour.max(1);
+        Self(Arc::new(Inner {
+            merchant: Limit::new(
+                "merchant",
+                per_second(limits.merchant_per_second),
+                limits.merchant_burst,
+            ),
+            address: Limit::new(
+                "address",
+                per_second(limits.address_per_second),
+                limits.address_burst,
+            ),
+            attempts: Limit::new("attempts", Duration::from_hours(1) / hourly, hourly),
+        }))
+    }
+
+    /// One request of one merchant's key.
+    pub fn merchant(&self, key: KeyId) -> Result<(), Problem> {
+        self.0.merchant.take(&key)
+    }
+
+    /// One request from one address (IPv6: from one /64).
+    pub fn address(&self, address: IpAddr) -> Result<(), Problem> {
+        self.0.address.take(&limited_by(address))
+    }
+
+    /// One new attempt of one order.
+    pub fn attempt(&self, order: OrderId) -> Result<(), Problem> {
+        self.0.attempts.take(&order)
+    }
+
+    /// Forgets callers that have been quiet. Call it every half minute or so: keyed limits never
+    /// shrink by themselves.
+    pub fn upkeep(&self) {
+        self.0.merchant.upkeep();
+        self.0.address.upkeep();
+        self.0.attempts.upkeep();
+    }
+}

@@ -1,0 +1,288 @@
+//! `POST /v1/orders`: a new order, or the one that this number already has.
+
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, web};
+
+use super::new_order::{Around, Asked};
+use crate::actors::{NewOrder, OrdersError};
+use crate::http::auth::Signed;
+use crate::http::idempotency::{Answer, Intent, Stop, once};
+use crate::http::problem::{Code, Problem};
+use crate::http::{Deps, openapi, refusal, request_id};
+use crate::order::{AccountId, CodeMode, Offer, OrderId, Terms, Wallet};
+use crate::sealing::{TokenKind, token_hash};
+use crate::store::{
+    Actor, DuplicatePolicy, OrderSnapshot, PersonalData, Rejection, StoredOrder, TokenTarget, Write,
+};
+use crate::view;
+
+#[utoipa::path(
+    post,
+    path = "/v1/orders",
+    operation_id = "createOrder",
+    tag = "Orders",
+    summary = "Create an order",
+    description = "Creates a payment order: a frozen snapshot. A repeat with the same \
+        merchant_order_no and content answers 200 and the order as it is now, for ever; with other \
+        content 409 merchant_order_no_conflict. Send the payer to cashier_url.",
+    params(openapi::IdempotencyKey),
+    request_body(content = openapi::NewOrderBody, description = "The order asked for"),
+    responses(
+        (status = 201, description = "Created", body = openapi::OrderBody,
+            headers(("Location" = String, description = "Where to read the order")),
+            links(("read" = (operation_id = "readOrder", parameters(("id" = "$response.body#/id")))),
+                ("startAttempt" = (operation_id = "startAttempt", parameters(("id" = "$response.body#/id")))))),
+        (status = 200, description = "This number and content are known: the order as it is now", body = openapi::OrderBody),
+        (status = 409, description = "merchant_order_no_conflict, possible_duplicate or request_in_progress",
+            body = openapi::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "idempotency_key_reused", body = openapi::ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn create_order(deps: web::Data<Deps>, signed: Signed) -> HttpResponse {
+    once(&deps, &signed, async |intent| create(intent).await).await
+}
+
+async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
+    let (deps, merchant) = (intent.deps, &intent.signed.caller.merchant);
+    let now = deps.clock.now();
+    let around = Around {
+        now,
+        zone_minutes: deps.settings.zone_minutes,
+        demo: deps.settings.demo,
+        return_hosts: &merchant.return_hosts,
+    };
+    let asked = match Asked::read(&intent.signed.json()?, around) {
+        Ok(asked) => asked,
+        // A deadline that has passed since the first request does not make the repeat another one.
+        Err(problem) if problem.code() == Code::PayBeforeInvalid => {
+            return match repeat_after_deadline(intent, around).await? {
+                Some(answer) => Ok(answer),
+                None => Err(problem.into()),
+            };
+        }
+        Err(problem) => return Err(problem.into()),
+    };
+    let (offers, mode) = offers(deps, &merchant.accounts, asked.wallets.as_deref())?;
+    let payer_index = deps.sealer.index("payer_ref", &asked.payer_ref);
+    let possible_duplicate = match &asked.purpose {
+        Some(purpose) => deps
+            .store
+            .paid_order_for(merchant.id, payer_index, purpose)
+            .await
+            .map_err(|error| refusal::store_failed(&error))?,
+        None => None,
+    };
+    if let (DuplicatePolicy::Refuse, Some(existing)) = (merchant.duplicate, possible_duplicate) {
+        // A repeat of the paid order itself is a repeat, not a duplicate.
+        let known = deps
+            .store
+            .order_by_number(merchant.id, &asked.merchant_order_no)
+            .await
+            .map_err(|error| refusal::store_failed(&error))?;
+        return match known {
+            Some(stored) => same_or_conflict(intent, &asked, &Arc::new(stored)).await,
+            None => Err(Problem::new(
+                Code::PossibleDuplicate,
+                "This payer has already paid an order with the same purpose.",
+            )
+            .with("existing_id", existing.to_string())
+            .into()),
+        };
+    }
+
+    let id = OrderId::from_ulid(deps.random.ulid(now));
+    let terms = Terms {
+        merchant: merchant.id,
+        amount: asked.amount,
+        pay_before: asked.pay_before,
+        late_payment: asked.late_payment,
+        mode,
+        offers,
+        qr_ms: deps.settings.qr_ms,
+    };
+    let snapshot = OrderSnapshot {
+        merchant_order_no: asked.merchant_order_no.clone(),
+        subject: asked.subject.clone(),
+        items: asked.items.clone(),
+        purpose: asked.purpose.clone(),
+        payer_identity: asked.payer_identity,
+        payer_masked: asked.masked(),
+        payer_index,
+        wallets: terms.offers.iter().map(|offer| offer.wallet).collect(),
+        late_grace_seconds: asked.late_grace_seconds,
+        return_url: asked.return_url.clone(),
+        hash: asked.snapshot_hash(&deps.sealer),
+        field_hashes: asked.field_hashes(&deps.sealer),
+        possible_duplicate,
+        has_display_fields: !asked.display_fields.is_empty(),
+    };
+    let personal = personal(&asked);
+    let mut writes = intent.writes();
+    writes.extend(own_writes(intent, id, &personal));
+    let created = deps
+        .orders
+        .create(NewOrder {
+            id,
+            terms,
+            snapshot,
+            actor: Actor::Merchant,
+            request_id: request_id::current().map(|id| id.to_string()),
+            writes,
+        })
+        .await;
+    if let Err(OrdersError::Rejected(Rejection::MerchantOrderNoTaken { existing })) = &created {
+        let stored = super::read(deps, *existing).await?;
+        return same_or_conflict(intent, &asked, &stored).await;
+    }
+    let stored = intent.heard(created)?;
+    Ok(Answer::created(
+        format!("/v1/orders/{id}"),
+        intent.view.order(&stored, Some(&personal)),
+    ))
+}
+
+/// What stands beside the order: its people, and the hashes of its two addresses.
+fn own_writes(intent: &Intent<'_>, id: OrderId, personal: &PersonalData) -> [Write; 3] {
+    let view = &intent.view;
+    let target = TokenTarget {
+        order: id,
+        attempt: None,
+    };
+    [
+        Write::Personal {
+            order: id,
+            slot: view::PERSONAL_SLOT.to_owned(),
+            sealed: view::seal_personal(&intent.deps.sealer, id, personal),
+        },
+        Write::Token {
+            kind: TokenKind::Pay,
+            hash: token_hash(TokenKind::Pay, &view.pay_token(id)),
+            target,
+        },
+        Write::Token {
+            kind: TokenKind::Receipt,
+            hash: token_hash(TokenKind::Receipt, &view.receipt_token(id)),
+            target,
+        },
+    ]
+}
+
+fn personal(asked: &Asked) -> PersonalData {
+    PersonalData {
+        payer_ref: asked.payer_ref.clone(),
+        name: asked.name.clone(),
+        id_number: asked.id_number.clone(),
+        phone: asked.phone.clone(),
+        receipt_email: asked.receipt_email.clone(),
+        display_fields: asked.display_fields.clone(),
+        metadata: asked.metadata.clone(),
+    }
+}
+
+/// The accounts that may take this order's money: for each wallet the merchant's first one. Native
+/// as soon as one of them is (contract §6).
+fn offers(
+    deps: &Deps,
+    accounts: &[AccountId],
+    wanted: Option<&[Wallet]>,
+) -> Result<(Vec<Offer>, CodeMode), Problem> {
+    let known: Vec<_> = accounts
+        .iter()
+        .filter_map(|account| deps.providers.get(account))
+        .map(|provider| provider.account())
+        .collect();
+    let mut problem = Problem::new(Code::ValidationFailed, "Not every wallet can be offered.");
+    let mut offers = Vec::new();
+    let mut mode = CodeMode::Unified;
+    for (index, wallet) in wanted
+        .unwrap_or(&[Wallet::Wechat, Wallet::Alipay])
+        .iter()
+        .enumerate()
+    {
+        if let Some(account) = known.iter().find(|account| account.wallet == *wallet) {
+            if account.mode == CodeMode::Native {
+                mode = CodeMode::Native;
+            }
+            offers.push(Offer {
+                wallet: *wallet,
+                account: account.id.clone(),
+                application: account.application.clone(),
+            });
+        } else if wanted.is_some() {
+            problem = problem.at(
+                format!("/wallets/{index}"),
+                format!("this merchant has no account for {}", wallet.as_str()),
+            );
+        }
+    }
+    if offers.is_empty() && problem.errors().is_empty() {
+        problem = problem.at("/wallets", "this merchant has no account at any provider");
+    }
+    if problem.errors().is_empty() {
+        Ok((offers, mode))
+    } else {
+        Err(problem)
+    }
+}
+
+/// The same number again: the same order, or another one under a taken number.
+async fn same_or_conflict(
+    intent: &Intent<'_>,
+    asked: &Asked,
+    stored: &Arc<StoredOrder>,
+) -> Result<Answer, Stop> {
+    let asked = asked.field_hashes(&intent.deps.sealer);
+    let known = &stored.snapshot.field_hashes;
+    let differing: Vec<&str> = asked
+        .iter()
+        .filter(|field| !known.contains(field))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if differing.is_empty() {
+        let body = super::order_json(intent.deps, &intent.view, stored).await?;
+        return Ok(Answer::ok(body));
+    }
+    Err(Problem::new(
+        Code::MerchantOrderNoConflict,
+        format!(
+            "An order with this merchant_order_no exists; these members differ: {}.",
+            differing.join(", ")
+        ),
+    )
+    .with("conflicts", differing)
+    .with("existing_id", stored.order.id.to_string())
+    .into())
+}
+
+/// Repeats are answered for ever, though their deadline has passed by now.
+async fn repeat_after_deadline(
+    intent: &Intent<'_>,
+    around: Around<'_>,
+) -> Result<Option<Answer>, Stop> {
+    let body = intent.signed.json()?;
+    let Some(number) = body["merchant_order_no"].as_str() else {
+        return Ok(None);
+    };
+    let merchant = intent.merchant();
+    let known = intent
+        .deps
+        .store
+        .order_by_number(merchant, number)
+        .await
+        .map_err(|error| refusal::store_failed(&error))?;
+    let Some(stored) = known else {
+        return Ok(None);
+    };
+    // Judged by the time at which the order was made.
+    let then = Around {
+        now: stored.order.created_at,
+        ..around
+    };
+    let Ok(asked) = Asked::read(&body, then) else {
+        return Ok(None);
+    };
+    same_or_conflict(intent, &asked, &Arc::new(stored))
+        .await
+        .map(Some)
+}

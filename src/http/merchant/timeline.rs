@@ -1,0 +1,292 @@
+//! `GET /v1/orders/{id}/timeline`: everything that happened, in order, with cause and time.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::{Map, Value, json};
+
+use super::own_order;
+use crate::http::auth::Signed;
+use crate::http::problem::Problem;
+use crate::http::{Deps, openapi, refusal};
+use crate::order::attempt::{ClosingCause, ClosingStep, EndReason};
+use crate::order::event::Attention;
+use crate::order::state::CaptureStanding;
+use crate::order::{AttemptNumber, Event};
+use crate::store::{Actor, TimelineEntry};
+use crate::view::View;
+
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{id}/timeline",
+    operation_id = "readTimeline",
+    tag = "Orders",
+    summary = "Read an order's history",
+    description = "Everything that happened, oldest first, with cause and time: the answer to \"why is this unpaid?\".",
+    params(openapi::OrderIdPath),
+    responses(
+        (status = 200, description = "The history", body = openapi::TimelineBody),
+        (status = 404, description = "not_found", body = openapi::ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn read_timeline(
+    deps: web::Data<Deps>,
+    signed: Signed,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let stored = own_order(&deps, &signed, &request).await?;
+    let entries = deps
+        .store
+        .timeline(stored.order.id)
+        .await
+        .map_err(|error| refusal::store_failed(&error))?;
+    let view = deps.view();
+    let data: Vec<Value> = entries.iter().map(|entry| line(&view, entry)).collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "object": "timeline",
+        "order_id": stored.order.id,
+        "data": data,
+    })))
+}
+
+fn line(view: &View, entry: &TimelineEntry) -> Value {
+    let (kind, summary, details) = describe(view, &entry.event);
+    json!({
+        "version": entry.version,
+        "position": entry.position,
+        "at": view.time(entry.at),
+        "actor": entry.actor,
+        "cause": cause(entry.actor),
+        "request_id": entry.request_id,
+        "type": kind,
+        "summary": summary,
+        "details": details,
+    })
+}
+
+const fn cause(actor: Actor) -> &'static str {
+    match actor {
+        Actor::Merchant => "a request of the merchant",
+        Actor::Payer => "the payer",
+        Actor::Provider => "the provider's word",
+        Actor::Operator => "an operator",
+        Actor::Gateway => "the gateway: a time that came",
+    }
+}
+
+/// Type, a sentence, and the facts. Handles, payers and accounts' internals stay out.
+pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String, Value>) {
+    let mut details = Details::default();
+    let (kind, summary) = match event {
+        Event::OrderCreated { terms } => {
+            details.fact("amount", json!(terms.amount));
+            ("order_created", "The order was created.".to_owned())
+        }
+        Event::AttemptStarted {
+            attempt,
+            id,
+            native,
+            expires_at,
+        } => {
+            details.of(attempt);
+            details.fact("id", json!(id));
+            details.fact("wallet", json!(native));
+            details.fact("expires_at", json!(view.time(*expires_at)));
+            (
+                "attempt_started",
+                format!("Code {} was shown.", attempt.get()),
+            )
+        }
+        Event::AttemptClaimed { attempt, claim } => {
+            details.of(attempt);
+            details.fact("wallet", json!(claim.product.wallet()));
+            (
+                "attempt_claimed",
+                format!("Code {} was scanned.", attempt.get()),
+            )
+        }
+        Event::TradeIntended {
+            attempt,
+            product,
+            account,
+            time_expire,
+            ..
+        } => {
+            details.of(attempt);
+            details.fact("product", json!(product));
+            details.fact("account", json!(account));
+            details.fact("time_expire", json!(view.time(*time_expire)));
+            (
+                "trade_intended",
+                "The provider was about to be asked for a trade.".to_owned(),
+            )
+        }
+        Event::TradeMade { attempt, .. } => {
+            details.of(attempt);
+            ("trade_made", "The provider made the trade.".to_owned())
+        }
+        Event::TradeRefused { attempt, code } => {
+            details.of(attempt);
+            details.fact("code", json!(code));
+            (
+                "trade_refused",
+                "The provider refused to make the trade.".to_owned(),
+            )
+        }
+        Event::TradeDied { attempt } => {
+            details.of(attempt);
+            (
+                "trade_died",
+                "Nobody can pay the trade any more.".to_owned(),
+            )
+        }
+        Event::ProviderAsked { attempt, .. } => {
+            details.of(attempt);
+            (
+                "provider_asked",
+                "The provider was asked whether it is paid.".to_owned(),
+            )
+        }
+        Event::AttemptClosing { attempt, cause } => {
+            details.of(attempt);
+            details.fact("because", json!(closing_cause(*cause)));
+            (
+                "attempt_closing",
+                format!("Code {} waits for the provider's last word.", attempt.get()),
+            )
+        }
+        Event::ClosingMoved {
+            attempt,
+            step,
+            next_at,
+            tries,
+        } => {
+            details.of(attempt);
+            details.fact("next_at", json!(view.time(*next_at)));
+            details.fact("tries", json!(tries));
+            let step = match step {
+                ClosingStep::Query => "ask before closing",
+                ClosingStep::Close => "close the trade",
+                ClosingStep::Confirm => "ask after closing",
+                ClosingStep::Wait => "wait until it cannot be paid any more",
+            };
+            ("closing_moved", format!("Next step: {step}."))
+        }
+        Event::AttemptSucceeded { attempt } => {
+            details.of(attempt);
+            (
+                "attempt_succeeded",
+                format!("Code {} was paid.", attempt.get()),
+            )
+        }
+        Event::AttemptExpired { attempt } => {
+            details.of(attempt);
+            (
+                "attempt_expired",
+                format!("Code {} expired unpaid.", attempt.get()),
+            )
+        }
+        Event::AttemptCancelled { attempt, reason } => {
+            details.of(attempt);
+            details.fact("because", json!(end_reason(*reason)));
+            (
+                "attempt_cancelled",
+                format!("Code {} was ended.", attempt.get()),
+            )
+        }
+        Event::AttemptFailed { attempt, code } => {
+            details.of(attempt);
+            details.fact("code", json!(code));
+            ("attempt_failed", format!("Code {} failed.", attempt.get()))
+        }
+        Event::CancelRequested => ("cancel_requested", "A cancel was accepted.".to_owned()),
+        Event::MoneyCaptured { capture } => {
+            details.of(&capture.attempt);
+            details.fact("wallet", json!(capture.wallet));
+            details.fact("amount", json!(capture.amount));
+            details.fact("transaction_id", json!(capture.transaction_id));
+            details.fact("succeeded_at", json!(view.time(capture.succeeded_at)));
+            let owed = match capture.standing {
+                CaptureStanding::Kept => "it pays the order",
+                CaptureStanding::Surplus { .. } => "the order did not owe it; it goes back",
+            };
+            (
+                "money_captured",
+                format!("The provider took money: {owed}."),
+            )
+        }
+        Event::MoneyMismatched { mismatch } => {
+            details.of(&mismatch.attempt);
+            details.fact("amount", json!(mismatch.amount));
+            details.fact("transaction_id", json!(mismatch.transaction_id));
+            details.fact("field", json!(mismatch.field));
+            (
+                "money_mismatched",
+                "The provider reported money that does not fit its trade: a person must look."
+                    .to_owned(),
+            )
+        }
+        Event::OrderPaid => ("order_paid", "The order is paid.".to_owned()),
+        Event::OrderClosed { reason } => {
+            details.fact("because", json!(reason.as_str()));
+            ("order_closed", "The order is closed.".to_owned())
+        }
+        Event::SurplusRefundAsked { refund, tries, .. } => {
+            details.fact("refund", json!(refund));
+            details.fact("tries", json!(tries));
+            (
+                "surplus_refund_asked",
+                "The provider was asked to give the surplus back.".to_owned(),
+            )
+        }
+        Event::SurplusRefunded { refund } => {
+            details.fact("refund", json!(refund));
+            ("surplus_refunded", "The surplus went back.".to_owned())
+        }
+        Event::SurplusRefundFailed { refund } => {
+            details.fact("refund", json!(refund));
+            (
+                "surplus_refund_failed",
+                "The provider refused to give the surplus back.".to_owned(),
+            )
+        }
+        Event::AttentionRaised { why } => {
+            let why = match why {
+                Attention::MismatchedCapture => "money does not fit its trade",
+                Attention::InTimeAfterClosing => "money in time for an order that had closed",
+                Attention::SurplusRefundFailed => "a surplus could not be given back",
+                Attention::ClosingStuck => "a code could not be ended in time",
+            };
+            details.fact("because", json!(why));
+            ("attention_raised", "A person must look.".to_owned())
+        }
+    };
+    (kind, summary, details.0)
+}
+
+/// The facts of one event.
+#[derive(Default)]
+struct Details(Map<String, Value>);
+
+impl Details {
+    fn fact(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    fn of(&mut self, attempt: &AttemptNumber) {
+        self.fact("attempt", json!(attempt));
+    }
+}
+
+const fn closing_cause(cause: ClosingCause) -> &'static str {
+    match cause {
+        ClosingCause::TimeUp => "time_up",
+        ClosingCause::Ended(reason) => end_reason(reason),
+    }
+}
+
+const fn end_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Cancelled => "cancelled",
+        EndReason::Superseded => "superseded",
+        EndReason::Released => "released",
+    }
+}

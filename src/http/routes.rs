@@ -1,0 +1,125 @@
+//! The whole public surface on one page.
+
+use std::fmt;
+
+use actix_web::{Resource, Route, middleware, web};
+
+use super::auth::Keys;
+use super::limits::Limiters;
+use super::merchant::cancel::cancel_order;
+use super::merchant::create_order::create_order;
+use super::merchant::list_orders::list_orders;
+use super::merchant::query::query_order;
+use super::merchant::read_order::read_order;
+use super::merchant::start_attempt::start_attempt;
+use super::merchant::timeline::read_timeline;
+use super::{Deps, assets, callbacks, cashier, edge, openapi, problem};
+
+/// One address and what it answers to.
+pub struct Address {
+    pub path: &'static str,
+    /// The `Allow` header of a 405.
+    pub allow: &'static str,
+    routes: Vec<Route>,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.allow, self.path)
+    }
+}
+
+fn address(path: &'static str, allow: &'static str, routes: Vec<Route>) -> Address {
+    Address {
+        path,
+        allow,
+        routes,
+    }
+}
+
+/// What merchants ask, signed; every line of it stands in the OpenAPI description.
+pub fn merchant_api() -> Vec<Address> {
+    let (get, post) = (web::get, web::post);
+    vec![
+        address(
+            "/v1/orders",
+            "GET, POST",
+            vec![get().to(list_orders), post().to(create_order)],
+        ),
+        address("/v1/orders/{id}", "GET", vec![get().to(read_order)]),
+        address(
+            "/v1/orders/{id}/attempts",
+            "POST",
+            vec![post().to(start_attempt)],
+        ),
+        address(
+            "/v1/orders/{id}/query",
+            "POST",
+            vec![post().to(query_order)],
+        ),
+        address(
+            "/v1/orders/{id}/cancel",
+            "POST",
+            vec![post().to(cancel_order)],
+        ),
+        address(
+            "/v1/orders/{id}/timeline",
+            "GET",
+            vec![get().to(read_timeline)],
+        ),
+    ]
+}
+
+/// What anybody may read.
+fn open_pages() -> Vec<Address> {
+    let get = web::get;
+    vec![address(
+        "/openapi.json",
+        "GET",
+        vec![get().to(openapi::openapi_json)],
+    )]
+}
+
+/// Everything that merchants, students and providers may ask. Call it once and hand a clone to each
+/// worker: limits and caches are shared.
+pub fn public(deps: Deps) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    let limiters = Limiters::new(&deps.settings.limits);
+    public_with(deps, limiters)
+}
+
+/// The same with limits that the caller keeps, to call [`Limiters::upkeep`] now and then.
+pub fn public_with(
+    deps: Deps,
+    limiters: Limiters,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    let deps = web::Data::new(deps);
+    let limiters = web::Data::new(limiters);
+    let keys = web::Data::new(Keys::default());
+    move |config| {
+        config
+            .app_data(deps.clone())
+            .app_data(limiters.clone())
+            .app_data(keys.clone());
+        let mut everything = web::scope("");
+        for address in merchant_api().into_iter().chain(open_pages()) {
+            everything = everything.service(resource(address));
+        }
+        config.service(
+            everything
+                .configure(assets::routes)
+                .configure(cashier::routes)
+                .configure(callbacks::configure)
+                .default_service(web::route().to(problem::nowhere))
+                .wrap(middleware::from_fn(edge::edge)),
+        );
+    }
+}
+
+/// A resource that answers other methods with 405 and `Allow`.
+fn resource(address: Address) -> Resource {
+    let mut resource = web::resource(address.path);
+    for route in address.routes {
+        resource = resource.route(route);
+    }
+    resource.default_service(problem::only(address.allow))
+}

@@ -1,0 +1,208 @@
+//! Money: what a capture is to the order, and the refund of what it does not owe.
+
+use super::{Draft, REFUND_BACK_OFF_MS, REFUND_STUCK_TRIES, already, doubled};
+use crate::order::attempt::{EndReason, Phase};
+use crate::order::command::{CaptureReport, RefundAnswer};
+use crate::order::effect::{Answer, Effect, Outcome};
+use crate::order::event::{Attention, Event};
+use crate::order::ids::RefundId;
+use crate::order::state::{
+    Capture, CaptureStanding, Mismatch, MismatchedField, Order, RefundStanding, Settlement,
+};
+use crate::order::terms::Wallet;
+use crate::order::time::Timestamp;
+
+/// The only currency there is (contract §1).
+const CURRENCY: &str = "CNY";
+
+/// A verified success. The one place where a `Capture` is made (M3).
+pub(super) fn capture(order: &Order, report: &CaptureReport, now: Timestamp) -> Outcome {
+    let wallet = match fits(order, report) {
+        Ok(wallet) => wallet,
+        Err(field) => return mismatched(order, report, field, now),
+    };
+    let known = order.captures.iter().find(|capture| {
+        capture.wallet == wallet && capture.transaction_id == report.transaction_id
+    });
+    match known {
+        Some(capture) if capture.attempt == report.attempt => return already(Answer::Same),
+        // One transaction cannot have paid two trades.
+        Some(_) => return mismatched(order, report, MismatchedField::Trade, now),
+        None => {}
+    }
+
+    let in_time = order.terms.in_time(report.succeeded_at);
+    let owed = order.is_open() && in_time;
+    let standing = if owed {
+        CaptureStanding::Kept
+    } else {
+        CaptureStanding::Surplus {
+            refund: report.surplus_refund,
+            standing: RefundStanding::Pending {
+                next_at: now.plus_ms(doubled(REFUND_BACK_OFF_MS, 1)),
+                tries: 1,
+            },
+        }
+    };
+    let mut draft = Draft::of(order, now);
+    draft.push(Event::MoneyCaptured {
+        capture: Capture {
+            attempt: report.attempt,
+            wallet,
+            transaction_id: report.transaction_id.clone(),
+            amount: report.amount,
+            succeeded_at: report.succeeded_at,
+            heard_at: now,
+            standing,
+        },
+    });
+    let succeeded = order
+        .attempt(report.attempt)
+        .is_some_and(|attempt| matches!(attempt.phase, Phase::Succeeded { .. }));
+    if !succeeded {
+        draft.push(Event::AttemptSucceeded {
+            attempt: report.attempt,
+        });
+    }
+    if owed {
+        if let Some(other) = order.live_attempt()
+            && other.number != report.attempt
+            && other.is_open()
+        {
+            draft.end_open(other, EndReason::Superseded);
+        }
+        draft.push(Event::OrderPaid);
+    } else {
+        draft.effect(Effect::RefundSurplus {
+            refund: report.surplus_refund,
+        });
+        if in_time && matches!(order.settlement, Settlement::Closed { .. }) {
+            draft.push(Event::AttentionRaised {
+                why: Attention::InTimeAfterClosing,
+            });
+        }
+    }
+    draft.finish()
+}
+
+/// Every field against the attempt's frozen request (M3). The wallet is the trade's.
+fn fits(order: &Order, report: &CaptureReport) -> Result<Wallet, MismatchedField> {
+    let trade = order
+        .attempt(report.attempt)
+        .and_then(|attempt| attempt.trade.as_ref())
+        .ok_or(MismatchedField::Trade)?;
+    if report.account != trade.account {
+        return Err(MismatchedField::Account);
+    }
+    if report.application != trade.application {
+        return Err(MismatchedField::Application);
+    }
+    if report.amount != order.terms.amount {
+        return Err(MismatchedField::Amount);
+    }
+    if &*report.currency != CURRENCY {
+        return Err(MismatchedField::Currency);
+    }
+    Ok(trade.product.wallet())
+}
+
+fn mismatched(
+    order: &Order,
+    report: &CaptureReport,
+    field: MismatchedField,
+    now: Timestamp,
+) -> Outcome {
+    let known = order.mismatches.iter().any(|mismatch| {
+        mismatch.transaction_id == report.transaction_id
+            && mismatch.attempt == report.attempt
+            && mismatch.field == field
+            && mismatch.amount == report.amount
+    });
+    if known {
+        return already(Answer::Same);
+    }
+    let mut draft = Draft::of(order, now);
+    draft.push(Event::MoneyMismatched {
+        mismatch: Mismatch {
+            attempt: report.attempt,
+            transaction_id: report.transaction_id.clone(),
+            amount: report.amount,
+            field,
+            heard_at: now,
+        },
+    });
+    draft.push(Event::AttentionRaised {
+        why: Attention::MismatchedCapture,
+    });
+    draft.finish()
+}
+
+/// The provider's word on a surplus refund. One that proves nothing changes nothing: the next try,
+/// under the same number, is on disk already.
+pub(super) fn refund_answered(
+    order: &Order,
+    refund: RefundId,
+    answer: RefundAnswer,
+    now: Timestamp,
+) -> Outcome {
+    let standing = surplus(order).find_map(|(id, standing)| (id == refund).then_some(standing));
+    let mut draft = Draft::of(order, now);
+    match (standing, answer) {
+        // A success is a fact, even after the provider's "no": it may have been mended there.
+        (
+            Some(RefundStanding::Pending { .. } | RefundStanding::Failed { .. }),
+            RefundAnswer::Succeeded,
+        ) => draft.push(Event::SurplusRefunded { refund }),
+        (Some(RefundStanding::Pending { .. }), RefundAnswer::Failed) => {
+            draft.push(Event::SurplusRefundFailed { refund });
+            draft.push(Event::AttentionRaised {
+                why: Attention::SurplusRefundFailed,
+            });
+        }
+        (
+            Some(RefundStanding::Pending { .. }),
+            RefundAnswer::Processing | RefundAnswer::Unknown,
+        ) => return already(Answer::Same),
+        _ => return already(Answer::Stale),
+    }
+    draft.finish()
+}
+
+/// Every surplus refund, and how it stands.
+pub(super) fn surplus(order: &Order) -> impl Iterator<Item = (RefundId, RefundStanding)> + '_ {
+    order
+        .captures
+        .iter()
+        .filter_map(|capture| match capture.standing {
+            CaptureStanding::Surplus { refund, standing } => Some((refund, standing)),
+            CaptureStanding::Kept => None,
+        })
+}
+
+impl Draft {
+    /// Asks again for every refund that is due.
+    pub(super) fn ask_refunds(&mut self) {
+        let now = self.now;
+        let due: Vec<_> = surplus(&self.order)
+            .filter_map(|(refund, standing)| match standing {
+                RefundStanding::Pending { next_at, tries } if next_at <= now => {
+                    Some((refund, tries.saturating_add(1)))
+                }
+                _ => None,
+            })
+            .collect();
+        for (refund, tries) in due {
+            self.push(Event::SurplusRefundAsked {
+                refund,
+                next_at: now.plus_ms(doubled(REFUND_BACK_OFF_MS, tries)),
+                tries,
+            });
+            self.effect(Effect::RefundSurplus { refund });
+            if tries == REFUND_STUCK_TRIES {
+                self.push(Event::AttentionRaised {
+                    why: Attention::SurplusRefundFailed,
+                });
+            }
+        }
+    }
+}

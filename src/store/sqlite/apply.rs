@@ -1,0 +1,801 @@
+//! One transaction as statements. The schema refuses what must not be; here its refusals get their
+//! names. Nothing is looked up first where a constraint can decide.
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
+
+use super::reads;
+use super::rows::integer;
+use crate::order::event::Event;
+use crate::order::state::CaptureStanding;
+use crate::order::{AttemptNumber, Capture, Claim, Order, OrderId, Timestamp};
+use crate::store::{
+    Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Rejection, TimelineEntry, Transaction,
+    Write,
+};
+
+/// A transaction with its JSON already written.
+pub(super) struct Step {
+    order: Option<OrderStep>,
+    writes: Vec<Write>,
+}
+
+struct OrderStep {
+    write: OrderWrite,
+    id: String,
+    merchant: String,
+    state: String,
+    snapshot: Option<String>,
+    /// One for each of `write.events`.
+    events: Vec<String>,
+}
+
+/// Why a transaction was not applied.
+pub(super) enum Failure {
+    /// It alone falls.
+    Rejected(Rejection),
+    /// The database is in trouble: the whole group falls.
+    Database(rusqlite::Error),
+}
+
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match &error {
+            rusqlite::Error::SqliteFailure(inner, _)
+                if !matches!(
+                    inner.code,
+                    ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig
+                ) =>
+            {
+                Self::Database(error)
+            }
+            // SQLite's message names tables and columns, never values.
+            _ => Self::Rejected(broken(error.to_string())),
+        }
+    }
+}
+
+fn broken(rule: impl Into<String>) -> Rejection {
+    Rejection::RuleBroken { rule: rule.into() }
+}
+
+/// The columns of the unique rule that refused, as SQLite names them: `"claims.order_id, claims.attempt"`.
+fn unique_rule(error: &rusqlite::Error) -> Option<&str> {
+    match error {
+        rusqlite::Error::SqliteFailure(inner, Some(message))
+            if matches!(
+                inner.extended_code,
+                ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+            ) =>
+        {
+            message.strip_prefix("UNIQUE constraint failed: ")
+        }
+        _ => None,
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Rejection> {
+    serde_json::to_string(value).map_err(|_| broken("a value has no JSON"))
+}
+
+impl Step {
+    pub fn new(transaction: Transaction) -> Result<Self, Rejection> {
+        let Transaction { order, writes } = transaction;
+        Ok(Self {
+            order: order.map(OrderStep::new).transpose()?,
+            writes,
+        })
+    }
+}
+
+impl OrderStep {
+    fn new(write: OrderWrite) -> Result<Self, Rejection> {
+        let order = &write.order;
+        if write.snapshot.is_some() != (order.version == 1) {
+            return Err(broken("a snapshot comes with version 1, and only then"));
+        }
+        let fits = |id: OrderId, version| id == order.id && version == order.version;
+        if !write.events.iter().all(|e| fits(e.order, e.version))
+            || !write.outbox.iter().all(|e| fits(e.order, e.version))
+        {
+            return Err(broken("what is written with a step is of that step"));
+        }
+        Ok(Self {
+            id: order.id.to_string(),
+            merchant: order.terms.merchant.to_string(),
+            state: json(order)?,
+            snapshot: write.snapshot.as_ref().map(json).transpose()?,
+            events: write
+                .events
+                .iter()
+                .map(|entry| json(&entry.event))
+                .collect::<Result<_, _>>()?,
+            write,
+        })
+    }
+}
+
+/// Applies one transaction at the store's time `now`. The caller undoes it where this fails.
+pub(super) fn apply(connection: &Connection, step: &Step, now: Timestamp) -> Result<(), Failure> {
+    if let Some(order) = &step.order {
+        check_fence(connection, order.write.fence)?;
+        if order.write.not_after.is_some_and(|end| now >= end) {
+            return Err(Rejection::TooLate.into());
+        }
+    }
+    let in_turn = |turn| {
+        step.writes
+            .iter()
+            .filter(move |write| turn_of(write) == turn)
+            .try_for_each(|write| apply_write(connection, write))
+    };
+    in_turn(Turn::Nonces)?;
+    in_turn(Turn::Keys)?;
+    if let Some(order) = &step.order {
+        apply_order(connection, order)?;
+    }
+    in_turn(Turn::Rest)?;
+    Ok(())
+}
+
+/// When a write is applied: what may tell a repeated request comes before the order it is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Nonces,
+    Keys,
+    Rest,
+}
+
+const fn turn_of(write: &Write) -> Turn {
+    match write {
+        Write::Nonce { .. } => Turn::Nonces,
+        Write::IdempotencyStarted { .. } => Turn::Keys,
+        _ => Turn::Rest,
+    }
+}
+
+fn check_fence(connection: &Connection, fence: Fence) -> Result<(), Failure> {
+    let Fence::Owner {
+        shard,
+        epoch,
+        instance,
+    } = fence
+    else {
+        return Ok(());
+    };
+    let mine = connection
+        .prepare_cached("SELECT 1 FROM shards WHERE shard = ?1 AND epoch = ?2 AND instance = ?3")?
+        .exists(params![shard, integer(epoch), instance.to_be_bytes()])?;
+    if mine {
+        Ok(())
+    } else {
+        Err(Rejection::FenceMoved.into())
+    }
+}
+
+fn apply_order(connection: &Connection, step: &OrderStep) -> Result<(), Failure> {
+    let order = &step.write.order;
+    let version = integer(order.version).ok_or_else(|| broken("a version fits 63 bits"))?;
+    if version == 1 {
+        insert_order(connection, step)?;
+    } else {
+        let replaced = connection
+            .prepare_cached(
+                "UPDATE orders SET version = ?2, status = ?3, next_due_at = ?4, state = ?5
+                 WHERE id = ?1 AND version = ?2 - 1",
+            )?
+            .execute(params![
+                step.id,
+                version,
+                order.status().as_str(),
+                step.write.next_due_at.map(Timestamp::as_millis),
+                step.state,
+            ])?;
+        if replaced == 0 {
+            return Err(Rejection::VersionMoved.into());
+        }
+    }
+    insert_events(connection, step)?;
+    guard_attempts(connection, step)?;
+    for entry in &step.write.events {
+        match &entry.event {
+            Event::AttemptClaimed { attempt, claim } => {
+                insert_claim(connection, &step.id, *attempt, claim)?;
+            }
+            Event::MoneyCaptured { capture } => {
+                insert_capture(connection, &step.id, order, capture)?;
+            }
+            _ => {}
+        }
+    }
+    for entry in &step.write.outbox {
+        insert_outbox(connection, &step.id, &step.merchant, entry)?;
+    }
+    Ok(())
+}
+
+fn insert_order(connection: &Connection, step: &OrderStep) -> Result<(), Failure> {
+    let order = &step.write.order;
+    let snapshot = step
+        .write
+        .snapshot
+        .as_ref()
+        .ok_or_else(|| broken("a new order has a snapshot"))?;
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO orders (id, merchant, merchant_order_no, version, status, amount,
+                 created_at, next_due_at, payer_index, purpose, state, snapshot)
+             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            step.id,
+            step.merchant,
+            snapshot.merchant_order_no,
+            order.status().as_str(),
+            order.terms.amount.get(),
+            order.created_at.as_millis(),
+            step.write.next_due_at.map(Timestamp::as_millis),
+            snapshot.payer_index.to_be_bytes(),
+            snapshot.purpose,
+            step.state,
+            step.snapshot,
+        ]);
+    match inserted {
+        Ok(_) => Ok(()),
+        Err(error) if unique_rule(&error).is_some() => {
+            let existing = connection
+                .prepare_cached(
+                    "SELECT id FROM orders WHERE merchant = ?1 AND merchant_order_no = ?2",
+                )?
+                .query_row(params![step.merchant, snapshot.merchant_order_no], |row| {
+                    row.get::<_, String>(0)
+                })
+                .optional()?;
+            Err(match existing {
+                Some(id) => Rejection::MerchantOrderNoTaken {
+                    existing: id
+                        .parse()
+                        .map_err(|_| broken("orders.id holds order ids"))?,
+                },
+                // The id is there under another number.
+                None => Rejection::VersionMoved,
+            }
+            .into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn insert_events(connection: &Connection, step: &OrderStep) -> Result<(), Failure> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO order_events (order_id, version, position, at, actor, request_id, event)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for (entry, event) in step.write.events.iter().zip(&step.events) {
+        let TimelineEntry {
+            order: _,
+            version,
+            position,
+            at,
+            actor,
+            request_id,
+            event: _,
+        } = entry;
+        insert.execute(params![
+            step.id,
+            integer(*version),
+            position,
+            at.as_millis(),
+            actor_word(*actor),
+            request_id,
+            event,
+        ])?;
+    }
+    Ok(())
+}
+
+/// The row of every attempt that the events name, as the state has it now. What ended goes first:
+/// a code and its successor may change places in one step.
+fn guard_attempts(connection: &Connection, step: &OrderStep) -> Result<(), Failure> {
+    let mut started = Vec::new();
+    let mut touched = Vec::new();
+    for entry in &step.write.events {
+        if let Event::AttemptStarted { attempt, .. } = &entry.event {
+            started.push(*attempt);
+        } else if let Some(attempt) = attempt_of(&entry.event) {
+            touched.push(attempt);
+        }
+    }
+    touched.retain(|attempt| !started.contains(attempt));
+    touched.sort_unstable();
+    touched.dedup();
+
+    let attempt = |number: AttemptNumber| {
+        step.write
+            .order
+            .attempt(number)
+            .ok_or_else(|| broken("an event names an attempt of its order"))
+    };
+    for number in touched {
+        let updated = connection
+            .prepare_cached("UPDATE attempts SET status = ?3 WHERE order_id = ?1 AND number = ?2")?
+            .execute(params![step.id, number.get(), attempt(number)?.status()])?;
+        if updated == 0 {
+            return Err(broken("an attempt starts before anything happens to it").into());
+        }
+    }
+    for number in started {
+        let attempt = attempt(number)?;
+        connection
+            .prepare_cached(
+                "INSERT INTO attempts (order_id, number, id, status, started_at, expires_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                step.id,
+                number.get(),
+                attempt.id.to_string(),
+                attempt.status(),
+                attempt.started_at.as_millis(),
+                attempt.expires_at.as_millis(),
+            ])?;
+    }
+    Ok(())
+}
+
+fn attempt_of(event: &Event) -> Option<AttemptNumber> {
+    match event {
+        Event::AttemptStarted { attempt, .. }
+        | Event::AttemptClaimed { attempt, .. }
+        | Event::TradeIntended { attempt, .. }
+        | Event::TradeMade { attempt, .. }
+        | Event::TradeRefused { attempt, .. }
+        | Event::TradeDied { attempt }
+        | Event::ProviderAsked { attempt, .. }
+        | Event::AttemptClosing { attempt, .. }
+        | Event::ClosingMoved { attempt, .. }
+        | Event::AttemptSucceeded { attempt }
+        | Event::AttemptExpired { attempt }
+        | Event::AttemptCancelled { attempt, .. }
+        | Event::AttemptFailed { attempt, .. } => Some(*attempt),
+        Event::MoneyCaptured { capture } => Some(capture.attempt),
+        Event::OrderCreated { .. }
+        | Event::CancelRequested
+        | Event::MoneyMismatched { .. }
+        | Event::OrderPaid
+        | Event::OrderClosed { .. }
+        | Event::SurplusRefundAsked { .. }
+        | Event::SurplusRefunded { .. }
+        | Event::SurplusRefundFailed { .. }
+        | Event::AttentionRaised { .. } => None,
+    }
+}
+
+fn insert_claim(
+    connection: &Connection,
+    order: &str,
+    attempt: AttemptNumber,
+    claim: &Claim,
+) -> Result<(), Failure> {
+    connection
+        .prepare_cached(
+            "INSERT INTO claims (order_id, attempt, payer, claimed_at) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            order,
+            attempt.get(),
+            claim.payer.0.to_be_bytes(),
+            claim.at.as_millis(),
+        ])
+        .map_err(|error| match unique_rule(&error) {
+            Some(_) => Rejection::AlreadyClaimed.into(),
+            None => Failure::from(error),
+        })?;
+    Ok(())
+}
+
+fn insert_capture(
+    connection: &Connection,
+    id: &str,
+    order: &Order,
+    capture: &Capture,
+) -> Result<(), Failure> {
+    // The account that was asked for the trade; where the trade is not known, the one offered.
+    let account = order
+        .attempt(capture.attempt)
+        .and_then(|attempt| attempt.trade.as_ref())
+        .map(|trade| &trade.account)
+        .or_else(|| {
+            order
+                .terms
+                .offer(capture.wallet)
+                .map(|offer| &offer.account)
+        })
+        .ok_or_else(|| broken("a capture is of an account of its order"))?;
+    let refund = match capture.standing {
+        CaptureStanding::Kept => None,
+        CaptureStanding::Surplus { refund, .. } => Some(refund.to_string()),
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO captures (account, transaction_id, order_id, attempt, wallet, amount,
+                 succeeded_at, heard_at, refund)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            account.as_str(),
+            capture.transaction_id,
+            id,
+            capture.attempt.get(),
+            capture.wallet.as_str(),
+            capture.amount.get(),
+            capture.succeeded_at.as_millis(),
+            capture.heard_at.as_millis(),
+            refund,
+        ])
+        .map_err(|error| match unique_rule(&error) {
+            Some("captures.account, captures.transaction_id") => Rejection::CaptureKnown.into(),
+            Some("captures.order_id") => broken("M2: one capture is kept per order").into(),
+            _ => Failure::from(error),
+        })?;
+    Ok(())
+}
+
+fn insert_outbox(
+    connection: &Connection,
+    order: &str,
+    merchant: &str,
+    entry: &OutboxEntry,
+) -> Result<(), Failure> {
+    if entry.merchant.to_string() != merchant {
+        return Err(broken("an order's events go to its merchant").into());
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO outbox (id, merchant, order_id, version, kind, body, created_at, state,
+                 tries, next_at, note, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7)",
+        )?
+        .execute(params![
+            entry.id.to_string(),
+            merchant,
+            order,
+            integer(entry.version),
+            entry.kind.as_str(),
+            entry.body.0,
+            entry.created_at.as_millis(),
+            delivery_word(entry.state),
+            entry.tries,
+            entry.next_at.map(Timestamp::as_millis),
+            entry.note,
+        ])?;
+    Ok(())
+}
+
+fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
+    match write {
+        Write::Nonce { key, nonce, at } => take_nonce(connection, &key.to_string(), nonce, *at)?,
+        Write::IdempotencyStarted {
+            merchant,
+            key,
+            request_hash,
+            at,
+        } => {
+            let started = connection
+                .prepare_cached(
+                    "INSERT INTO idempotency (merchant, key, request_hash, started_at)
+                     VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![
+                    merchant.to_string(),
+                    key,
+                    request_hash,
+                    at.as_millis()
+                ]);
+            match started {
+                Ok(_) => {}
+                Err(error) if unique_rule(&error).is_some() => {
+                    let row = reads::idempotency(connection, *merchant, key)
+                        .map_err(|error| broken(error.to_string()))?
+                        .ok_or_else(|| broken("a taken key has a row"))?;
+                    return Err(Rejection::IdempotencyKeyTaken(Box::new(row)).into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Write::IdempotencyFinished {
+            merchant,
+            key,
+            status,
+            answer,
+        } => changed(
+            connection
+                .prepare_cached(
+                    "UPDATE idempotency SET status = ?3, answer = ?4
+                     WHERE merchant = ?1 AND key = ?2 AND status IS NULL",
+                )?
+                .execute(params![merchant.to_string(), key, status, answer.0])?,
+            "an Idempotency-Key is finished once, after it was started",
+        )?,
+        Write::IdempotencyDropped { merchant, key } => {
+            // A finished one is kept: its answer was given (A5).
+            connection
+                .prepare_cached(
+                    "DELETE FROM idempotency
+                     WHERE merchant = ?1 AND key = ?2 AND status IS NULL",
+                )?
+                .execute(params![merchant.to_string(), key])?;
+        }
+        Write::Token { kind, hash, target } => changed(
+            connection
+                .prepare_cached(
+                    "INSERT INTO tokens (kind, hash, order_id, attempt) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (kind, hash) DO UPDATE SET attempt = excluded.attempt
+                     WHERE order_id = excluded.order_id AND attempt IS excluded.attempt",
+                )?
+                .execute(params![
+                    kind.as_str(),
+                    hash.0,
+                    target.order.to_string(),
+                    target.attempt.map(AttemptNumber::get),
+                ])?,
+            "a token leads to one place",
+        )?,
+        Write::Personal {
+            order,
+            slot,
+            sealed,
+        } => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO personal (order_id, slot, sealed) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (order_id, slot) DO UPDATE SET sealed = excluded.sealed",
+                )?
+                .execute(params![order.to_string(), slot, sealed.0])?;
+        }
+        Write::OauthState(state) => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO oauth_states (state_hash, order_id, attempt, account, created_at,
+                         code_hash, payer)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    state.state_hash.0,
+                    state.order.to_string(),
+                    state.attempt.get(),
+                    state.account.as_str(),
+                    state.created_at.as_millis(),
+                    state.used.map(|(code, _)| code.0),
+                    state
+                        .used
+                        .and_then(|(_, payer)| payer)
+                        .map(u128::to_be_bytes),
+                ])?;
+        }
+        Write::OauthStateUsed {
+            state_hash,
+            code_hash,
+            payer,
+        } => changed(
+            connection
+                .prepare_cached(
+                    "UPDATE oauth_states SET code_hash = ?2, payer = coalesce(payer, ?3)
+                     WHERE state_hash = ?1 AND (code_hash IS NULL OR code_hash = ?2)
+                       AND (payer IS NULL OR ?3 IS NULL OR payer = ?3)",
+                )?
+                .execute(params![
+                    state_hash.0,
+                    code_hash.0,
+                    payer.map(u128::to_be_bytes)
+                ])?,
+            "an OAuth state is used with one code, for one payer",
+        )?,
+        Write::Evidence(row) => {
+            // The first copy stays: a notice may come sixteen times.
+            connection
+                .prepare_cached(
+                    "INSERT INTO evidence (account, reference, reason, body, first_seen)
+                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (account, reference) DO NOTHING",
+                )?
+                .execute(params![
+                    row.account.as_str(),
+                    row.reference,
+                    row.reason,
+                    row.body.0,
+                    row.first_seen.as_millis(),
+                ])?;
+        }
+        Write::Merchant(merchant) => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO merchants (id, record) VALUES (?1, ?2)
+                     ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                )?
+                .execute(params![merchant.id.to_string(), json(merchant)?])?;
+        }
+        Write::MerchantKey(key) => changed(
+            connection
+                .prepare_cached(
+                    "INSERT INTO merchant_keys (id, merchant, sealed_secret, created_at,
+                         valid_until, last_used_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     ON CONFLICT (id) DO UPDATE SET sealed_secret = excluded.sealed_secret,
+                         valid_until = excluded.valid_until,
+                         last_used_at = coalesce(excluded.last_used_at, last_used_at)
+                     WHERE merchant = excluded.merchant",
+                )?
+                .execute(params![
+                    key.id.to_string(),
+                    key.merchant.to_string(),
+                    key.sealed_secret.0,
+                    key.created_at.as_millis(),
+                    key.valid_until.map(Timestamp::as_millis),
+                    key.last_used_at.map(Timestamp::as_millis),
+                ])?,
+            "a key never changes hands",
+        )?,
+        Write::KeyUsed { key, at } => {
+            connection
+                .prepare_cached(
+                    "UPDATE merchant_keys SET last_used_at = ?2
+                     WHERE id = ?1 AND coalesce(last_used_at, ?2 - 1) < ?2",
+                )?
+                .execute(params![key.to_string(), at.as_millis()])?;
+        }
+        Write::Delivery {
+            event,
+            state,
+            tries,
+            next_at,
+            note,
+            at,
+        } => changed(
+            connection
+                .prepare_cached(
+                    "UPDATE outbox SET state = ?2, tries = ?3, next_at = ?4, note = ?5,
+                         changed_at = ?6
+                     WHERE id = ?1",
+                )?
+                .execute(params![
+                    event.to_string(),
+                    delivery_word(*state),
+                    tries,
+                    next_at.map(Timestamp::as_millis),
+                    note,
+                    at.as_millis(),
+                ])?,
+            "a delivery is of an event in the outbox",
+        )?,
+        Write::Setting { name, value } => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO settings (name, value) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                )?
+                .execute(params![name, value])?;
+        }
+        Write::ShardClaimed {
+            shard,
+            epoch,
+            instance,
+            at,
+        } => claim_shard(connection, *shard, *epoch, *instance, *at)?,
+    }
+    Ok(())
+}
+
+fn changed(rows: usize, rule: &str) -> Result<(), Failure> {
+    if rows == 0 {
+        return Err(broken(rule).into());
+    }
+    Ok(())
+}
+
+fn take_nonce(
+    connection: &Connection,
+    key: &str,
+    nonce: &str,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let taken = connection
+        .prepare_cached("INSERT INTO nonces (key_id, nonce, seen_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![key, nonce, at.as_millis()]);
+    match taken {
+        Ok(_) => Ok(()),
+        Err(error) if unique_rule(&error).is_some() => {
+            let first_seen = connection
+                .prepare_cached("SELECT seen_at FROM nonces WHERE key_id = ?1 AND nonce = ?2")?
+                .query_row(params![key, nonce], |row| row.get(0))
+                .map(Timestamp::from_millis)?;
+            Err(Rejection::NonceReplayed { first_seen }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn claim_shard(
+    connection: &Connection,
+    shard: u16,
+    epoch: u64,
+    instance: u128,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let raised = connection
+        .prepare_cached(
+            "INSERT INTO shards (shard, epoch, instance, claimed_at)
+             SELECT ?1, ?2, ?3, ?4
+             WHERE ?2 = 1 OR EXISTS (SELECT 1 FROM shards WHERE shard = ?1)
+             ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch,
+                 instance = excluded.instance, claimed_at = excluded.claimed_at
+             WHERE shards.epoch = excluded.epoch - 1",
+        )?
+        .execute(params![
+            shard,
+            integer(epoch),
+            instance.to_be_bytes(),
+            at.as_millis()
+        ])?;
+    if raised > 0 {
+        return Ok(());
+    }
+    let found: Option<i64> = connection
+        .prepare_cached("SELECT epoch FROM shards WHERE shard = ?1")?
+        .query_row([shard], |row| row.get(0))
+        .optional()?;
+    Err(Rejection::EpochMoved {
+        epoch: found
+            .and_then(|epoch| u64::try_from(epoch).ok())
+            .unwrap_or_default(),
+    }
+    .into())
+}
+
+const fn actor_word(actor: Actor) -> &'static str {
+    match actor {
+        Actor::Merchant => "merchant",
+        Actor::Payer => "payer",
+        Actor::Provider => "provider",
+        Actor::Operator => "operator",
+        Actor::Gateway => "gateway",
+    }
+}
+
+const fn delivery_word(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Pending => "pending",
+        DeliveryState::Delivered => "delivered",
+        DeliveryState::Parked => "parked",
+    }
+}
+
+/// Deletes at most one bite of what is old enough; 0 when nothing is left.
+pub(super) fn forget(
+    connection: &Connection,
+    nonces_before: Timestamp,
+    keys_before: Timestamp,
+) -> Result<u64, rusqlite::Error> {
+    let mut forgotten = 0;
+    for (sql, before) in [
+        (FORGET_NONCES, nonces_before),
+        (FORGET_OAUTH_STATES, nonces_before),
+        (FORGET_KEYS, keys_before),
+    ] {
+        forgotten += connection
+            .prepare_cached(sql)?
+            .execute([before.as_millis()])?;
+    }
+    Ok(forgotten as u64)
+}
+
+pub(super) const FORGET_NONCES: &str = "DELETE FROM nonces WHERE (key_id, nonce) IN
+    (SELECT key_id, nonce FROM nonces WHERE seen_at < ?1 LIMIT 500)";
+pub(super) const FORGET_OAUTH_STATES: &str = "DELETE FROM oauth_states WHERE state_hash IN
+    (SELECT state_hash FROM oauth_states WHERE created_at < ?1 LIMIT 500)";
+pub(super) const FORGET_KEYS: &str = "DELETE FROM idempotency WHERE rowid IN
+    (SELECT rowid FROM idempotency WHERE started_at < ?1 LIMIT 500)";

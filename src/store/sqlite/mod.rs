@@ -1,0 +1,284 @@
+//! The embedded store: one SQLite file, one process, one writer thread that commits in groups, a few
+//! readers beside it. Start reading at [`SqliteStore::open`] (`opening` has the file and its
+//! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it)
+//! and `reads`. The schema with its triggers is `migrations/V1__orders.sql`.
+
+mod apply;
+mod opening;
+mod readers;
+mod reads;
+mod rows;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::{
+    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
+    OutboxGauge, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget,
+    Transaction,
+};
+use crate::clock::Clock;
+use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
+use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::store::sqlite::apply::Step;
+use crate::store::sqlite::readers::Readers;
+use crate::store::sqlite::writer::Writer;
+
+pub use opening::{OpenError, Options};
+
+/// One SQLite file, held by this process alone.
+#[derive(Debug)]
+pub struct SqliteStore {
+    clock: Arc<dyn Clock>,
+    /// `None` once closed.
+    open: Mutex<Option<Threads>>,
+}
+
+/// The ways to the threads; when the last clone goes, they finish what is queued and end.
+#[derive(Clone, Debug)]
+struct Threads {
+    readers: Readers,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens the file, making it and its folder where they are missing, takes it for this process
+    /// and brings its schema up to date (or checks it, see [`Options::migrate`]). Blocks.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let held = opening::hold(path)?;
+        let connection = opening::connect(path, &options)?;
+        let readers = Readers::start(path, options.readers)?;
+        let writer = Writer::start(path, connection, held, Arc::clone(&options.clock))?;
+        Ok(Self {
+            clock: options.clock,
+            open: Mutex::new(Some(Threads { readers, writer })),
+        })
+    }
+
+    /// Brings the schema of the file up to date and lets go of it. Returns the version it has now.
+    /// Blocks.
+    pub fn migrate(path: impl AsRef<Path>) -> Result<i64, OpenError> {
+        let path = path.as_ref();
+        let _held = opening::hold(path)?;
+        opening::migrate(path)
+    }
+
+    fn threads(&self) -> Result<Threads, StoreError> {
+        self.open
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+            .ok_or_else(closed)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.threads()?.readers.read(read).await
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable {
+        why: "it was closed".to_owned(),
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn commit(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Result<Vec<Result<(), Rejection>>, StoreError> {
+        let threads = self.threads()?;
+        if transactions.is_empty() {
+            return Ok(Vec::new());
+        }
+        // JSON is written here, by many, rather than by the one writer.
+        let steps = transactions.into_iter().map(Step::new).collect();
+        threads.writer.commit(steps).await
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError> {
+        self.read(move |connection| reads::order(connection, id))
+            .await
+    }
+
+    async fn order_by_number(
+        &self,
+        merchant: MerchantId,
+        merchant_order_no: &str,
+    ) -> Result<Option<StoredOrder>, StoreError> {
+        let number = merchant_order_no.to_owned();
+        self.read(move |connection| reads::order_by_number(connection, merchant, &number))
+            .await
+    }
+
+    async fn orders(&self, filter: &OrderFilter) -> Result<Vec<StoredOrder>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| reads::orders(connection, &filter))
+            .await
+    }
+
+    async fn paid_order_for(
+        &self,
+        merchant: MerchantId,
+        payer_index: u128,
+        purpose: &str,
+    ) -> Result<Option<OrderId>, StoreError> {
+        let purpose = purpose.to_owned();
+        self.read(move |connection| {
+            reads::paid_order_for(connection, merchant, payer_index, &purpose)
+        })
+        .await
+    }
+
+    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError> {
+        self.read(move |connection| reads::due(connection, until, limit))
+            .await
+    }
+
+    async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError> {
+        self.read(move |connection| reads::timeline(connection, order))
+            .await
+    }
+
+    async fn personal(&self, order: OrderId, slot: &str) -> Result<Option<Sealed>, StoreError> {
+        let slot = slot.to_owned();
+        self.read(move |connection| reads::personal(connection, order, &slot))
+            .await
+    }
+
+    async fn token(
+        &self,
+        kind: TokenKind,
+        hash: TokenHash,
+    ) -> Result<Option<TokenTarget>, StoreError> {
+        self.read(move |connection| reads::token(connection, kind, hash))
+            .await
+    }
+
+    async fn merchant(&self, id: MerchantId) -> Result<Option<Merchant>, StoreError> {
+        self.read(move |connection| reads::merchant(connection, id))
+            .await
+    }
+
+    async fn merchants(&self) -> Result<Vec<Merchant>, StoreError> {
+        self.read(reads::merchants).await
+    }
+
+    async fn key(&self, id: KeyId) -> Result<Option<MerchantKey>, StoreError> {
+        self.read(move |connection| reads::key(connection, id))
+            .await
+    }
+
+    async fn keys_of(&self, merchant: MerchantId) -> Result<Vec<MerchantKey>, StoreError> {
+        self.read(move |connection| reads::keys_of(connection, merchant))
+            .await
+    }
+
+    async fn idempotency(
+        &self,
+        merchant: MerchantId,
+        key: &str,
+    ) -> Result<Option<IdempotencyRow>, StoreError> {
+        let key = key.to_owned();
+        self.read(move |connection| reads::idempotency(connection, merchant, &key))
+            .await
+    }
+
+    async fn oauth_state(&self, state_hash: TokenHash) -> Result<Option<OauthState>, StoreError> {
+        self.read(move |connection| reads::oauth_state(connection, state_hash))
+            .await
+    }
+
+    async fn outbox_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        per_merchant: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.read(move |connection| reads::outbox_due(connection, now, limit, per_merchant))
+            .await
+    }
+
+    async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError> {
+        self.read(move |connection| reads::outbox_event(connection, id))
+            .await
+    }
+
+    async fn outbox_undelivered(
+        &self,
+        all: bool,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.read(move |connection| reads::outbox_undelivered(connection, all, limit))
+            .await
+    }
+
+    async fn outbox_gauge(&self) -> Result<OutboxGauge, StoreError> {
+        self.read(reads::outbox_gauge).await
+    }
+
+    async fn evidence(
+        &self,
+        account: &AccountId,
+        reference: &str,
+    ) -> Result<Option<EvidenceRow>, StoreError> {
+        let (account, reference) = (account.clone(), reference.to_owned());
+        self.read(move |connection| reads::evidence(connection, &account, &reference))
+            .await
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| reads::setting(connection, &name))
+            .await
+    }
+
+    async fn count_by_status(&self) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.read(reads::count_by_status).await
+    }
+
+    async fn ping(&self) -> Result<Timestamp, StoreError> {
+        self.threads()?.writer.alive()?;
+        self.read(reads::usable).await?;
+        Ok(self.clock.now())
+    }
+
+    async fn forget(
+        &self,
+        nonces_before: Timestamp,
+        keys_before: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let writer = self.threads()?.writer;
+        let mut forgotten = 0;
+        // In small bites, so that a clean-up never holds up a payment for long.
+        loop {
+            let bite = writer.forget(nonces_before, keys_before).await?;
+            forgotten += bite;
+            if bite == 0 {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    async fn close(&self) {
+        let threads = self
+            .open
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        if let Some(Threads { readers, writer }) = threads {
+            readers.close().await;
+            writer.close().await;
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! What is asked of the store, as SQL and back. Every query that a sweep repeats is answered from an
+//! index; the test below asks SQLite's planner.
+
+use std::fmt::Write as _;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, params_from_iter};
+
+use super::rows::{Parsing, STATUSES, limit, unavailable};
+use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
+use crate::order::{Order, Timestamp};
+use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::store::{
+    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
+    OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
+};
+
+type Read<T> = Result<T, StoreError>;
+
+/// At most one row.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    parse: impl Fn(&Row<'_>) -> Read<T>,
+) -> Read<Option<T>> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(params, |row| Ok(parse(row))).optional())
+        .map_err(|error| unavailable(&error))?
+        .transpose()
+}
+
+fn many<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    parse: impl Fn(&Row<'_>) -> Read<T>,
+) -> Read<Vec<T>> {
+    let found = || -> Result<Read<Vec<T>>, rusqlite::Error> {
+        let mut statement = connection.prepare_cached(sql)?;
+        statement
+            .query_map(params, |row| Ok(parse(row)))?
+            .collect::<Result<Read<Vec<T>>, _>>()
+    };
+    found().map_err(|error| unavailable(&error))?
+}
+
+const ORDER: &str = "SELECT id, merchant, version, status, state, snapshot FROM orders";
+
+fn stored_order(row: &Row<'_>) -> Read<StoredOrder> {
+    let row = Parsing::new("orders", row, "id");
+    let order: Order = row.json("state")?;
+    let columns_agree = order.id == row.parse("id")?
+        && order.terms.merchant == row.parse("merchant")?
+        && order.version == row.number::<u64>("version")?
+        && order.status() == row.word("status")?;
+    if !columns_agree {
+        return Err(row.wrong("id, merchant, version or status differ from the state beside them"));
+    }
+    Ok(StoredOrder {
+        order,
+        snapshot: row.json("snapshot")?,
+    })
+}
+
+pub(super) fn order(connection: &Connection, id: OrderId) -> Read<Option<StoredOrder>> {
+    let sql = format!("{ORDER} WHERE id = ?1");
+    one(connection, &sql, [id.to_string()], stored_order)
+}
+
+pub(super) fn order_by_number(
+    connection: &Connection,
+    merchant: MerchantId,
+    number: &str,
+) -> Read<Option<StoredOrder>> {
+    let sql = format!("{ORDER} WHERE merchant = ?1 AND merchant_order_no = ?2");
+    one(
+        connection,
+        &sql,
+        params![merchant.to_string(), number],
+        stored_order,
+    )
+}
+
+pub(super) fn orders(connection: &Connection, filter: &OrderFilter) -> Read<Vec<StoredOrder>> {
+    let (sql, values) = orders_query(filter);
+    many(connection, &sql, params_from_iter(values), stored_order)
+}
+
+fn orders_query(filter: &OrderFilter) -> (String, Vec<Value>) {
+    let mut sql = format!("{ORDER} WHERE merchant = ?1");
+    let mut values = vec![Value::from(filter.merchant.to_string())];
+    let mut also = |condition: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            values.push(value);
+            let _ = write!(sql, " AND {condition} ?{}", values.len());
+        }
+    };
+    also(
+        "merchant_order_no =",
+        filter.merchant_order_no.clone().map(Value::from),
+    );
+    also(
+        "payer_index =",
+        filter
+            .payer_index
+            .map(|index| Value::from(index.to_be_bytes().to_vec())),
+    );
+    also(
+        "status =",
+        filter
+            .status
+            .map(|status| Value::from(status.as_str().to_owned())),
+    );
+    also(
+        "created_at >",
+        filter
+            .created_after
+            .map(|after| Value::from(after.as_millis())),
+    );
+    also("id <", filter.before.map(|id| Value::from(id.to_string())));
+    values.push(Value::from(limit(filter.limit)));
+    // Ids begin with the time at which they were made.
+    let _ = write!(sql, " ORDER BY id DESC LIMIT ?{}", values.len());
+    (sql, values)
+}
+
+const PAID_ORDER_FOR: &str = "SELECT id FROM orders
+    WHERE merchant = ?1 AND payer_index = ?2 AND purpose = ?3 AND status = 'paid'
+    ORDER BY id DESC LIMIT 1";
+
+pub(super) fn paid_order_for(
+    connection: &Connection,
+    merchant: MerchantId,
+    payer_index: u128,
+    purpose: &str,
+) -> Read<Option<OrderId>> {
+    one(
+        connection,
+        PAID_ORDER_FOR,
+        params![merchant.to_string(), payer_index.to_be_bytes(), purpose],
+        |row| Parsing::new("orders", row, "id").parse("id"),
+    )
+}
+
+const DUE: &str = "SELECT id FROM orders WHERE next_due_at <= ?1 ORDER BY next_due_at LIMIT ?2";
+
+pub(super) fn due(connection: &Connection, until: Timestamp, rows: usize) -> Read<Vec<OrderId>> {
+    many(
+        connection,
+        DUE,
+        params![until.as_millis(), limit(rows)],
+        |row| Parsing::new("orders", row, "id").parse("id"),
+    )
+}
+
+pub(super) fn timeline(connection: &Connection, order: OrderId) -> Read<Vec<TimelineEntry>> {
+    many(
+        connection,
+        "SELECT order_id, version, position, at, actor, request_id, event FROM order_events
+         WHERE order_id = ?1 ORDER BY version, position",
+        [order.to_string()],
+        |row| {
+            let row = Parsing::new("order_events", row, "order_id");
+            Ok(TimelineEntry {
+                order,
+                version: row.number("version")?,
+                position: row.number("position")?,
+                at: row.time("at")?,
+                actor: row.word("actor")?,
+                request_id: row.get("request_id")?,
+                event: row.json("event")?,
+            })
+        },
+    )
+}
+
+pub(super) fn personal(
+    connection: &Connection,
+    order: OrderId,
+    slot: &str,
+) -> Read<Option<Sealed>> {
+    one(
+        connection,
+        "SELECT order_id, sealed FROM personal WHERE order_id = ?1 AND slot = ?2",
+        params![order.to_string(), slot],
+        |row| {
+            Parsing::new("personal", row, "order_id")
+                .get("sealed")
+                .map(Sealed)
+        },
+    )
+}
+
+pub(super) fn token(
+    connection: &Connection,
+    kind: TokenKind,
+    hash: TokenHash,
+) -> Read<Option<TokenTarget>> {
+    one(
+        connection,
+        "SELECT order_id, attempt FROM tokens WHERE kind = ?1 AND hash = ?2",
+        params![kind.as_str(), hash.0],
+        |row| {
+            let row = Parsing::new("tokens", row, "order_id");
+            let attempt: Option<u16> = row.get("attempt")?;
+            Ok(TokenTarget {
+                order: row.parse("order_id")?,
+                attempt: attempt
+                    .map(|number| {
+                        AttemptNumber::new(number)
+                            .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))
+                    })
+                    .transpose()?,
+            })
+        },
+    )
+}
+
+fn merchant_row(row: &Row<'_>) -> Read<Merchant> {
+    let row = Parsing::new("merchants", row, "id");
+    let merchant: Merchant = row.json("record")?;
+    if merchant.id != row.parse("id")? {
+        return Err(row.wrong("id differs from the record beside it"));
+    }
+    Ok(merchant)
+}
+
+pub(super) fn merchant(connection: &Connection, id: MerchantId) -> Read<Option<Merchant>> {
+    one(
+        connection,
+        "SELECT id, record FROM merchants WHERE id = ?1",
+        [id.to_string()],
+        merchant_row,
+    )
+}
+
+pub(super) fn merchants(connection: &Connection) -> Read<Vec<Merchant>> {
+    many(
+        connection,
+        "SELECT id, record FROM merchants ORDER BY id",
+        [],
+        merchant_row,
+    )
+}
+
+const KEY: &str = "SELECT id, merchant, sealed_secret, created_at, valid_until, last_used_at
+    FROM merchant_keys";
+
+fn key_row(row: &Row<'_>) -> Read<MerchantKey> {
+    let row = Parsing::new("merchant_keys", row, "id");
+    Ok(MerchantKey {
+        id: row.parse("id")?,
+        merchant: row.parse("merchant")?,
+        sealed_secret: Sealed(row.get("sealed_secret")?),
+        created_at: row.time("created_at")?,
+        valid_until: row.time_if_any("valid_until")?,
+        last_used_at: row.time_if_any("last_used_at")?,
+    })
+}
+
+pub(super) fn key(connection: &Connection, id: KeyId) -> Read<Option<MerchantKey>> {
+    let sql = format!("{KEY} WHERE id = ?1");
+    one(connection, &sql, [id.to_string()], key_row)
+}
+
+pub(super) fn keys_of(connection: &Connection, merchant: MerchantId) -> Read<Vec<MerchantKey>> {
+    let sql = format!("{KEY} WHERE merchant = ?1 ORDER BY id");
+    many(connection, &sql, [merchant.to_string()], key_row)
+}
+
+pub(super) fn idempotency(
+    connection: &Connection,
+    merchant: MerchantId,
+    key: &str,
+) -> Read<Option<IdempotencyRow>> {
+    one(
+        connection,
+        "SELECT merchant, request_hash, started_at, status, answer FROM idempotency
+         WHERE merchant = ?1 AND key = ?2",
+        params![merchant.to_string(), key],
+        |row| {
+            let row = Parsing::new("idempotency", row, "merchant");
+            let status: Option<u16> = row.get("status")?;
+            let answer: Option<Vec<u8>> = row.get("answer")?;
+            Ok(IdempotencyRow {
+                merchant,
+                key: key.to_owned(),
+                request_hash: row.bytes("request_hash")?,
+                started_at: row.time("started_at")?,
+                answer: status.zip(answer.map(Sealed)),
+            })
+        },
+    )
+}
+
+pub(super) fn oauth_state(
+    connection: &Connection,
+    state_hash: TokenHash,
+) -> Read<Option<OauthState>> {
+    one(
+        connection,
+        "SELECT order_id, attempt, account, created_at, code_hash, payer FROM oauth_states
+         WHERE state_hash = ?1",
+        [state_hash.0],
+        |row| {
+            let row = Parsing::new("oauth_states", row, "order_id");
+            let code = row.bytes_if_any("code_hash")?.map(TokenHash);
+            let payer = row.bytes_if_any("payer")?.map(u128::from_be_bytes);
+            Ok(OauthState {
+                state_hash,
+                order: row.parse("order_id")?,
+                attempt: AttemptNumber::new(row.number("attempt")?)
+                    .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))?,
+                account: AccountId::new(row.get::<String>("account")?),
+                created_at: row.time("created_at")?,
+                used: code.map(|code| (code, payer)),
+            })
+        },
+    )
+}
+
+const OUTBOX: &str = "SELECT id, merchant, order_id, version, kind, body, created_at, state, tries,
+    next_at, note FROM outbox AS entry";
+
+/// The condition of E3: no earlier event of the same order is still on its way.
+const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
+    WHERE earlier.order_id = entry.order_id AND earlier.state = 'pending'
+      AND (earlier.version, earlier.id) < (entry.version, entry.id))";
+
+/// Whose events are on their way: a hop over the index per merchant, not a look at every event.
+const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
+        SELECT min(merchant) FROM outbox WHERE state = 'pending'
+        UNION ALL
+        SELECT (SELECT min(merchant) FROM outbox
+                WHERE state = 'pending' AND merchant > waiting.merchant)
+        FROM waiting WHERE waiting.merchant IS NOT NULL)
+    SELECT merchant FROM waiting WHERE merchant IS NOT NULL";
+
+fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
+    let row = Parsing::new("outbox", row, "id");
+    Ok(OutboxEntry {
+        id: row.parse("id")?,
+        merchant: row.parse("merchant")?,
+        order: row.parse("order_id")?,
+        version: row.number("version")?,
+        kind: row.word("kind")?,
+        body: Sealed(row.get("body")?),
+        created_at: row.time("created_at")?,
+        state: row.word("state")?,
+        tries: row.number("tries")?,
+        next_at: row.time_if_any("next_at")?,
+        note: row.get("note")?,
+    })
+}
+
+fn outbox_due_of_one() -> String {
+    format!(
+        "{OUTBOX} WHERE state = 'pending' AND merchant = ?1 AND next_at <= ?2 AND {IS_OLDEST}
+         ORDER BY next_at, id LIMIT ?3"
+    )
+}
+
+fn merchants_with_pending(connection: &Connection) -> Read<Vec<String>> {
+    many(connection, MERCHANTS_WITH_PENDING, [], |row| {
+        Parsing::named("outbox", row, "").get("merchant")
+    })
+}
+
+pub(super) fn outbox_due(
+    connection: &Connection,
+    now: Timestamp,
+    rows: usize,
+    per_merchant: usize,
+) -> Read<Vec<OutboxEntry>> {
+    let sql = outbox_due_of_one();
+    let mut ranked = Vec::new();
+    for merchant in merchants_with_pending(connection)? {
+        let due = many(
+            connection,
+            &sql,
+            params![merchant, now.as_millis(), limit(per_merchant.min(rows))],
+            outbox_row,
+        )?;
+        ranked.extend(due.into_iter().enumerate());
+    }
+    // Everybody's first before anybody's second.
+    ranked.sort_by_key(|(rank, entry)| (*rank, entry.next_at, entry.id));
+    ranked.truncate(rows);
+    Ok(ranked.into_iter().map(|(_, entry)| entry).collect())
+}
+
+pub(super) fn outbox_event(connection: &Connection, id: EventId) -> Read<Option<OutboxEntry>> {
+    one(
+        connection,
+        &format!("{OUTBOX} WHERE id = ?1"),
+        [id.to_string()],
+        outbox_row,
+    )
+}
+
+fn outbox_in(state: &str) -> String {
+    format!("{OUTBOX} WHERE state = '{state}' ORDER BY created_at, id LIMIT ?1")
+}
+
+pub(super) fn outbox_undelivered(
+    connection: &Connection,
+    all: bool,
+    rows: usize,
+) -> Read<Vec<OutboxEntry>> {
+    // One question per partial index: a state that is a parameter could use neither.
+    let mut entries = many(connection, &outbox_in("parked"), [limit(rows)], outbox_row)?;
+    if all {
+        entries.extend(many(
+            connection,
+            &outbox_in("pending"),
+            [limit(rows)],
+            outbox_row,
+        )?);
+        entries.sort_by_key(|entry| (entry.created_at, entry.id));
+        entries.truncate(rows);
+    }
+    Ok(entries)
+}
+
+const OUTBOX_PENDING: &str =
+    "SELECT count(*) AS events, min(created_at) AS oldest FROM outbox WHERE state = 'pending'";
+const OUTBOX_PARKED: &str = "SELECT count(*) AS events FROM outbox WHERE state = 'parked'";
+
+fn next_due_of_one() -> String {
+    format!(
+        "SELECT next_at FROM outbox AS entry
+         WHERE state = 'pending' AND merchant = ?1 AND {IS_OLDEST} ORDER BY next_at LIMIT 1"
+    )
+}
+
+pub(super) fn outbox_gauge(connection: &Connection) -> Read<OutboxGauge> {
+    let count = |sql| {
+        one(connection, sql, [], |row| {
+            Parsing::named("outbox", row, "").number::<u64>("events")
+        })
+        .map(Option::unwrap_or_default)
+    };
+    let oldest_pending = one(connection, OUTBOX_PENDING, [], |row| {
+        Parsing::named("outbox", row, "").time_if_any("oldest")
+    })?
+    .flatten();
+    let sql = next_due_of_one();
+    let mut next_due: Option<Timestamp> = None;
+    for merchant in merchants_with_pending(connection)? {
+        let next = one(connection, &sql, [merchant], |row| {
+            Parsing::named("outbox", row, "").time("next_at")
+        })?;
+        // An event that waits for an earlier one is due when that one is out of the way.
+        next_due = next_due.into_iter().chain(next).min();
+    }
+    Ok(OutboxGauge {
+        pending: count(OUTBOX_PENDING)?,
+        parked: count(OUTBOX_PARKED)?,
+        oldest_pending,
+        next_due,
+    })
+}
+
+pub(super) fn evidence(
+    connection: &Connection,
+    account: &AccountId,
+    reference: &str,
+) -> Read<Option<EvidenceRow>> {
+    one(
+        connection,
+        "SELECT account, reference, reason, body, first_seen FROM evidence
+         WHERE account = ?1 AND reference = ?2",
+        params![account.as_str(), reference],
+        |row| {
+            let row = Parsing::new("evidence", row, "reference");
+            Ok(EvidenceRow {
+                account: account.clone(),
+                reference: row.get("reference")?,
+                reason: row.get("reason")?,
+                body: Sealed(row.get("body")?),
+                first_seen: row.time("first_seen")?,
+            })
+        },
+    )
+}
+
+pub(super) fn setting(connection: &Connection, name: &str) -> Read<Option<String>> {
+    one(
+        connection,
+        "SELECT name, value FROM settings WHERE name = ?1",
+        [name],
+        |row| Parsing::new("settings", row, "name").get("value"),
+    )
+}
+
+/// Every status, with how many orders stand there.
+pub(super) fn count_by_status(connection: &Connection) -> Read<Vec<(Status, u64)>> {
+    STATUSES
+        .into_iter()
+        .map(|status| {
+            let orders = one(
+                connection,
+                "SELECT status, orders FROM order_counts WHERE status = ?1",
+                [status.as_str()],
+                |row| Parsing::new("order_counts", row, "status").number("orders"),
+            )?;
+            Ok((status, orders.unwrap_or_default()))
+        })
+        .collect()
+}
+
+pub(super) fn usable(connection: &Connection) -> Read<()> {
+    one(connection, "SELECT count(*) FROM settings", [], |_| Ok(())).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
+    use super::super::opening::in_memory;
+    use super::*;
+
+    /// The steps of the plan that look at every row of a table.
+    fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let parameters = statement.parameter_count();
+        let nulls = vec![Value::Null; parameters];
+        let steps: Vec<String> = statement
+            .query_map(params_from_iter(nulls), |row| row.get("detail"))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(!steps.is_empty());
+        steps
+            .into_iter()
+            .filter(|step| {
+                // An index over what is pending or parked holds just that.
+                let partial = step.contains("INDEX outbox_p");
+                let sorts = step.contains("TEMP B-TREE");
+                let walks = step.starts_with("SCAN ")
+                    && !step.starts_with("SCAN waiting")
+                    && !step.starts_with("SCAN CONSTANT ROW");
+                sorts || (walks && !partial)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_planner_is_asked_in_earnest() {
+        let connection = in_memory();
+        let by_amount = "SELECT id FROM orders WHERE amount = 1";
+        assert_eq!(full_scans(&connection, by_amount), ["SCAN orders"]);
+        let by_note = "SELECT id FROM outbox WHERE note = ''";
+        assert_eq!(full_scans(&connection, by_note), ["SCAN outbox"]);
+    }
+
+    #[test]
+    fn what_a_sweep_repeats_is_answered_from_an_index() {
+        let connection = in_memory();
+        let sweeps = [
+            DUE.to_owned(),
+            PAID_ORDER_FOR.to_owned(),
+            MERCHANTS_WITH_PENDING.to_owned(),
+            outbox_due_of_one(),
+            next_due_of_one(),
+            OUTBOX_PENDING.to_owned(),
+            OUTBOX_PARKED.to_owned(),
+            outbox_in("parked"),
+            format!("{OUTBOX} WHERE id = ?1"),
+            format!("{ORDER} WHERE id = ?1"),
+            format!("{ORDER} WHERE merchant = ?1 AND merchant_order_no = ?2"),
+            FORGET_NONCES.to_owned(),
+            FORGET_OAUTH_STATES.to_owned(),
+            FORGET_KEYS.to_owned(),
+        ];
+        for sql in sweeps {
+            assert_eq!(full_scans(&connection, &sql), Vec::<String>::new(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_orders_is_read_from_an_index_whatever_is_asked_for() {
+        let connection = in_memory();
+        let id = OrderId::from_ulid(ulid::Ulid(1));
+        let everything = OrderFilter {
+            merchant: MerchantId::from_ulid(ulid::Ulid(1)),
+            merchant_order_no: Some("1".to_owned()),
+            payer_index: Some(1),
+            status: Some(Status::Paid),
+            created_after: Some(Timestamp::default()),
+            before: Some(id),
+            limit: 1,
+        };
+        for asked in 0..32u32 {
+            let mut filter = everything.clone();
+            let keeps = |bit: u32| asked & (1 << bit) != 0;
+            filter.merchant_order_no = filter.merchant_order_no.filter(|_| keeps(0));
+            filter.payer_index = filter.payer_index.filter(|_| keeps(1));
+            filter.status = filter.status.filter(|_| keeps(2));
+            filter.created_after = filter.created_after.filter(|_| keeps(3));
+            filter.before = filter.before.filter(|_| keeps(4));
+            let (sql, values) = orders_query(&filter);
+            assert_eq!(
+                connection.prepare(&sql).unwrap().parameter_count(),
+                values.len()
+            );
+            assert_eq!(full_scans(&connection, &sql), Vec::<String>::new(), "{sql}");
+        }
+    }
+}

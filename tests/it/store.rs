@@ -1,0 +1,73 @@
+//! Stores. [`suite`] is the list of promises that every implementation keeps; `store_suite!` runs it
+//! against one of them. `sqlite` adds what only the embedded store can show.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use enrollpay::store::Store;
+
+pub mod sample;
+pub mod suite;
+
+/// One empty place for orders, which a test opens, closes and opens again.
+#[async_trait]
+pub trait Place: Send + Sync {
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// A test for every promise; `$place` makes a fresh, empty [`Place`].
+macro_rules! store_suite {
+    ($place:expr) => {
+        $crate::store::store_suite! { $place =>
+            an_order_comes_back_as_it_was,
+            a_number_is_taken_once_per_merchant,
+            a_hundred_creates_of_one_number_make_one_order,
+            a_stale_version_changes_nothing,
+            only_the_owner_of_the_shard_writes,
+            an_epoch_rises_by_one,
+            nothing_commits_at_or_after_its_time,
+            a_nonce_is_taken_once,
+            an_idempotency_key_is_started_finished_and_kept,
+            a_dropped_idempotency_key_is_free_again,
+            an_attempt_is_claimed_once,
+            one_attempt_lives_at_a_time,
+            a_capture_is_recorded_once,
+            one_capture_is_kept_and_a_surplus_has_its_refund,
+            paid_and_closed_are_final,
+            a_step_that_does_not_fit_is_refused,
+            a_rejected_neighbour_disturbs_nobody,
+            a_rejected_transaction_leaves_no_trace,
+            reasons_to_refuse_come_in_their_order,
+            orders_are_listed_newest_first,
+            a_paid_order_for_the_same_purpose_is_found,
+            the_longest_overdue_is_due_first,
+            the_timeline_tells_everything_in_order,
+            tokens_lead_to_one_place,
+            personal_data_is_replaced,
+            an_oauth_state_keeps_its_code,
+            merchants_and_keys_are_kept,
+            settings_and_evidence_are_kept,
+            an_orders_events_leave_in_order,
+            no_merchant_waits_for_another,
+            what_is_undelivered_is_listed_oldest_first,
+            the_outbox_is_gauged,
+            orders_are_counted_by_status,
+            what_is_old_is_forgotten,
+            it_is_all_there_after_reopening,
+            a_closed_store_says_so,
+        }
+    };
+    ($place:expr => $($promise:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $promise() {
+                $crate::store::suite::$promise(&$place).await;
+            }
+        )+
+    };
+}
+pub(crate) use store_suite;
+
+mod sqlite;
