@@ -6,6 +6,7 @@ pub mod admin;
 pub mod attempts;
 pub mod auth;
 pub mod body;
+pub mod docs;
 pub mod edge;
 pub mod idempotency;
 pub mod json;
