@@ -9,6 +9,8 @@ mod heart;
 mod house;
 mod locks;
 mod simulator;
+mod bad_input;
+mod openapi;
 mod store;
 mod calls_alipay;
 mod calls_wechatpay;
