@@ -20,6 +20,7 @@ pub mod queries;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod scan;
 pub mod words;
 pub mod callbacks;
 
