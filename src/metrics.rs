@@ -21,12 +21,26 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, help }
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        labels,
+        help,
+    }
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels, help }
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+    }
 }
 
 const fn histogram(
@@ -34,63 +48,233 @@ const fn histogram(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Metric {
-    Metric { name, kind: Kind::Histogram, labels, help }
+    Metric {
+        name,
+        kind: Kind::Histogram,
+        labels,
+        help,
+    }
 }
 
 /// All of them, by room.
 pub const ALL: &[Metric] = &[
     // process
-    gauge("enrollpay_build_info", &["version"], "1; the label says which version runs."),
-    gauge("enrollpay_start_time_seconds", &[], "When this process started, in seconds since the epoch."),
-    gauge("enrollpay_resident_memory_bytes", &[], "Resident memory of this process."),
-    gauge("enrollpay_open_descriptors", &[], "Open file descriptors of this process."),
+    gauge(
+        "enrollpay_build_info",
+        &["version"],
+        "1; the label says which version runs.",
+    ),
+    gauge(
+        "enrollpay_start_time_seconds",
+        &[],
+        "When this process started, in seconds since the epoch.",
+    ),
+    gauge(
+        "enrollpay_resident_memory_bytes",
+        &[],
+        "Resident memory of this process.",
+    ),
+    gauge(
+        "enrollpay_open_descriptors",
+        &[],
+        "Open file descriptors of this process.",
+    ),
     gauge("enrollpay_ready", &[], "1 while /readyz answers 200."),
     // http
-    counter("enrollpay_http_requests_total", &["route", "method", "status"], "Requests answered, by route template."),
-    histogram("enrollpay_http_request_duration_seconds", &["route"], "Time to answer a request, by route template."),
-    counter("enrollpay_ratelimit_rejected_total", &["limit"], "Requests refused by a rate limit."),
+    counter(
+        "enrollpay_http_requests_total",
+        &["route", "method", "status"],
+        "Requests answered, by route template.",
+    ),
+    histogram(
+        "enrollpay_http_request_duration_seconds",
+        &["route"],
+        "Time to answer a request, by route template.",
+    ),
+    counter(
+        "enrollpay_auth_rejected_total",
+        &["reason"],
+        "Merchants' requests refused for their credentials, by reason.",
+    ),
+    counter(
+        "enrollpay_ratelimit_rejected_total",
+        &["limit"],
+        "Requests refused by a rate limit.",
+    ),
     gauge("enrollpay_sse_streams", &[], "Open live pages."),
-    counter("enrollpay_manual_queries_total", &["outcome"], "Presses of 查询缴费结果 and merchants' queries, by what they found."),
-    counter("enrollpay_qr_regenerated_total", &[], "Codes started in place of an earlier one."),
-    counter("enrollpay_scans_total", &["outcome"], "Claims of a code, by outcome."),
-    counter("enrollpay_bridge_timeouts_total", &["wallet"], "Payment pages whose wallet offered no bridge within 5 s."),
+    counter(
+        "enrollpay_manual_queries_total",
+        &["outcome"],
+        "Presses of 查询缴费结果 and merchants' queries, by what they found.",
+    ),
+    counter(
+        "enrollpay_qr_regenerated_total",
+        &[],
+        "Codes started in place of an earlier one.",
+    ),
+    counter(
+        "enrollpay_scans_total",
+        &["outcome"],
+        "Claims of a code, by outcome.",
+    ),
+    counter(
+        "enrollpay_bridge_timeouts_total",
+        &["wallet"],
+        "Payment pages whose wallet offered no bridge within 5 s.",
+    ),
     // orders
     counter("enrollpay_orders_created_total", &[], "Orders created."),
-    counter("enrollpay_order_transitions_total", &["from", "to"], "Changes of an order's status."),
-    gauge("enrollpay_orders_in_state", &["state"], "Orders by status, counted now and then."),
-    histogram("enrollpay_order_time_to_pay_seconds", &["wallet"], "From an order's creation to the success of its payment."),
-    counter("enrollpay_attempts_total", &["end"], "Attempts that ended, by how."),
-    counter("enrollpay_captures_total", &["standing"], "Captures recorded, by what the order made of them."),
-    counter("enrollpay_captured_fen_total", &["standing"], "Money captured, in fen, by what the order made of it."),
-    counter("enrollpay_payments_late_total", &[], "Captures that were heard of after their attempt had ended."),
-    counter("enrollpay_payments_duplicate_total", &[], "Captures of orders that another capture had paid."),
-    counter("enrollpay_card_like_texts_total", &[], "Texts sent to providers in which a card-like number was masked."),
-    counter("enrollpay_attention_total", &["why"], "Orders that a person must look at."),
+    counter(
+        "enrollpay_order_transitions_total",
+        &["from", "to"],
+        "Changes of an order's status.",
+    ),
+    gauge(
+        "enrollpay_orders_in_state",
+        &["state"],
+        "Orders by status, counted now and then.",
+    ),
+    histogram(
+        "enrollpay_order_time_to_pay_seconds",
+        &["wallet"],
+        "From an order's creation to the success of its payment.",
+    ),
+    counter(
+        "enrollpay_attempts_total",
+        &["end"],
+        "Attempts that ended, by how.",
+    ),
+    counter(
+        "enrollpay_captures_total",
+        &["standing"],
+        "Captures recorded, by what the order made of them.",
+    ),
+    counter(
+        "enrollpay_captured_fen_total",
+        &["standing"],
+        "Money captured, in fen, by what the order made of it.",
+    ),
+    counter(
+        "enrollpay_payments_late_total",
+        &[],
+        "Captures that were heard of after their attempt had ended.",
+    ),
+    counter(
+        "enrollpay_payments_duplicate_total",
+        &[],
+        "Captures of orders that another capture had paid.",
+    ),
+    counter(
+        "enrollpay_card_like_texts_total",
+        &[],
+        "Texts sent to providers in which a card-like number was masked.",
+    ),
+    counter(
+        "enrollpay_attention_total",
+        &["why"],
+        "Orders that a person must look at.",
+    ),
     // actors
     gauge("enrollpay_actors_live", &[], "Order actors alive."),
-    counter("enrollpay_actor_restarts_total", &["cause"], "Order actors that ended before their time."),
-    counter("enrollpay_mailbox_rejected_total", &["kind"], "Commands shed because a queue was full."),
-    histogram("enrollpay_command_duration_seconds", &["command", "verdict"], "From a command's arrival at its order to its answer."),
-    gauge("enrollpay_effects_in_flight", &[], "Provider calls under way."),
-    counter("enrollpay_invariant_violations_total", &["invariant"], "Writes refused because an invariant would not hold: always 0."),
-    gauge("enrollpay_sweep_due", &[], "Orders that the last sweep found due."),
+    counter(
+        "enrollpay_actor_restarts_total",
+        &["cause"],
+        "Order actors that ended before their time.",
+    ),
+    counter(
+        "enrollpay_mailbox_rejected_total",
+        &["kind"],
+        "Commands shed because a queue was full.",
+    ),
+    histogram(
+        "enrollpay_command_duration_seconds",
+        &["command", "verdict"],
+        "From a command's arrival at its order to its answer.",
+    ),
+    gauge(
+        "enrollpay_effects_in_flight",
+        &[],
+        "Provider calls under way.",
+    ),
+    counter(
+        "enrollpay_invariant_violations_total",
+        &["invariant"],
+        "Writes refused because an invariant would not hold: always 0.",
+    ),
+    gauge(
+        "enrollpay_sweep_due",
+        &[],
+        "Orders that the last sweep found due.",
+    ),
     // store
-    histogram("enrollpay_store_commit_duration_seconds", &[], "One group commit, flush included."),
-    histogram("enrollpay_store_group_size", &[], "Transactions in one group commit."),
-    counter("enrollpay_store_rejections_total", &["reason"], "Transactions that the store refused."),
+    histogram(
+        "enrollpay_store_commit_duration_seconds",
+        &[],
+        "One group commit, flush included.",
+    ),
+    histogram(
+        "enrollpay_store_group_size",
+        &[],
+        "Transactions in one group commit.",
+    ),
+    counter(
+        "enrollpay_store_rejections_total",
+        &["reason"],
+        "Transactions that the store refused.",
+    ),
     // providers
-    histogram("enrollpay_provider_request_duration_seconds", &["provider", "operation", "outcome"], "Calls to providers."),
-    gauge("enrollpay_provider_clock_offset_seconds", &["provider"], "A provider's clock less ours."),
+    histogram(
+        "enrollpay_provider_request_duration_seconds",
+        &["provider", "operation", "outcome"],
+        "Calls to providers.",
+    ),
+    gauge(
+        "enrollpay_provider_clock_offset_seconds",
+        &["provider"],
+        "A provider's clock less ours.",
+    ),
     // callbacks
-    counter("enrollpay_callbacks_total", &["provider", "outcome"], "Provider notices, by what became of them."),
-    counter("enrollpay_callbacks_rejected_total", &["provider", "reason"], "Provider notices that were not believed, by reason."),
-    histogram("enrollpay_callback_lag_seconds", &["provider"], "From a provider's success to the notice of it being on disk."),
+    counter(
+        "enrollpay_callbacks_total",
+        &["provider", "outcome"],
+        "Provider notices, by what became of them.",
+    ),
+    counter(
+        "enrollpay_callbacks_rejected_total",
+        &["provider", "reason"],
+        "Provider notices that were not believed, by reason.",
+    ),
+    histogram(
+        "enrollpay_callback_lag_seconds",
+        &["provider"],
+        "From a provider's success to the notice of it being on disk.",
+    ),
     // webhooks
-    counter("enrollpay_webhook_deliveries_total", &["outcome"], "Deliveries to merchants, by outcome."),
-    histogram("enrollpay_webhook_delivery_duration_seconds", &[], "One delivery to a merchant."),
-    gauge("enrollpay_webhook_pending", &[], "Events not yet delivered."),
-    gauge("enrollpay_webhook_parked", &[], "Events given up for now: a person may resend them."),
-    gauge("enrollpay_webhook_oldest_pending_seconds", &[], "Age of the oldest event not yet delivered."),
+    counter(
+        "enrollpay_webhook_deliveries_total",
+        &["outcome"],
+        "Deliveries to merchants, by outcome.",
+    ),
+    histogram(
+        "enrollpay_webhook_delivery_duration_seconds",
+        &[],
+        "One delivery to a merchant.",
+    ),
+    gauge(
+        "enrollpay_webhook_pending",
+        &[],
+        "Events not yet delivered.",
+    ),
+    gauge(
+        "enrollpay_webhook_parked",
+        &[],
+        "Events given up for now: a person may resend them.",
+    ),
+    gauge(
+        "enrollpay_webhook_oldest_pending_seconds",
+        &[],
+        "Age of the oldest event not yet delivered.",
+    ),
 ];
 
 const SECONDS: &[f64] = &[
@@ -99,7 +283,9 @@ const SECONDS: &[f64] = &[
 const LONG_SECONDS: &[f64] = &[
     1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 180.0, 300.0, 600.0, 3600.0, 86400.0,
 ];
-const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+const SIZES: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
+];
 
 /// Installs the recorder of this process; its handle renders `/metrics`.
 pub fn install() -> Result<PrometheusHandle, BuildError> {

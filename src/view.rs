@@ -204,6 +204,19 @@ impl View {
     }
 }
 
+impl crate::actors::EventBody for View {
+    fn body(
+        &self,
+        stored: &StoredOrder,
+        personal: Option<&PersonalData>,
+        id: EventId,
+        kind: WebhookType,
+        at: Timestamp,
+    ) -> Vec<u8> {
+        self.event_body(stored, personal, id, kind, at)
+    }
+}
+
 /// RFC 3339 in a zone of `zone_minutes` east of UTC.
 pub fn write_time(at: Timestamp, zone_minutes: i32) -> String {
     let zone = Offset::from_seconds(zone_minutes.saturating_mul(60)).unwrap_or(Offset::UTC);

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Code, Problem};
-use super::{Deps, refusal};
+use super::{Deps, metric, refusal};
 use crate::actors::{Reply, Verdict};
 use crate::order::{
     Attempt, AttemptId, AttemptNumber, Command, Event, Order, Outcome, Phase, Refusal, Timestamp,
@@ -69,6 +69,9 @@ pub async fn start<E: From<Problem>>(
                 let native = reply.stored.order.terms.mode == crate::order::CodeMode::Native;
                 match number {
                     Some(number) if native || expected == Some(number) => {
+                        if number != AttemptNumber::FIRST {
+                            metrics::counter!(metric::REGENERATED).increment(1);
+                        }
                         let stored = Arc::clone(&reply.stored);
                         return Ok(Started { stored, id });
                     }
@@ -92,7 +95,11 @@ pub async fn start<E: From<Problem>>(
                 return Err(refusal::refused(refusal, &reply.stored, view, now).into());
             }
         }
-        known = reply.stored;
+        // What the number is foretold from has to be as fresh as can be.
+        known = match deps.orders.read(order).await {
+            Ok(Some(fresh)) => fresh,
+            _ => reply.stored,
+        };
     }
 }
 

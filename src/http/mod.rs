@@ -1,12 +1,13 @@
 //! Everything that is spoken over HTTP. `routes` has the whole surface on one page; each endpoint is
 //! one file; status codes and problem texts are in `problem` alone.
 
-pub mod admin;
 pub mod address;
+pub mod admin;
 pub mod assets;
 pub mod attempts;
 pub mod auth;
 pub mod body;
+pub mod callbacks;
 pub mod cashier;
 pub mod edge;
 pub mod idempotency;
@@ -22,7 +23,6 @@ pub mod request_id;
 pub mod routes;
 pub mod scan;
 pub mod words;
-pub mod callbacks;
 
 use std::sync::Arc;
 
@@ -117,10 +117,12 @@ pub mod metric {
     pub const REQUESTS: &str = "enrollpay_http_requests_total";
     /// Seconds from a request's head to its answer's head, by `route`.
     pub const DURATION: &str = "enrollpay_http_request_duration_seconds";
-    /// Texts of new orders in which a number could be a bank card's.
-    pub const CARD_LIKE: &str = "enrollpay_http_card_like_numbers_total";
     /// Merchants' requests refused for their credentials, by `reason`.
-    pub const AUTH_REFUSED: &str = "enrollpay_http_auth_refused_total";
+    pub const AUTH_REFUSED: &str = "enrollpay_auth_rejected_total";
+    /// Codes started in place of an earlier one.
+    pub const REGENERATED: &str = "enrollpay_qr_regenerated_total";
+    /// Questions to the provider that somebody asked for, by `outcome`.
+    pub const MANUAL_QUERIES: &str = "enrollpay_manual_queries_total";
     /// Requests refused by one of our limits, by `limit`.
     pub const RATE_LIMITED: &str = "enrollpay_ratelimit_rejected_total";
 }

@@ -7,14 +7,16 @@ use tokio::time::Instant;
 
 use super::attempts::settled;
 use super::problem::Problem;
-use super::{Deps, refusal};
+use super::{Deps, metric, refusal};
 use crate::actors::{Reply, Verdict};
-use crate::order::{Answer, Command, Timestamp};
+use crate::order::{Answer, Command, Status, Timestamp};
 use crate::store::StoredOrder;
 use crate::view::View;
 
 /// How long the provider's answer is waited for.
 const WAIT_FOR_ANSWER: Duration = Duration::from_secs(5);
+/// How long the answer to another's question is waited for: most of it has passed already.
+const WAIT_FOR_SHARED: Duration = Duration::from_secs(1);
 
 /// The order after asking, and when the provider was asked; `None` where there is nothing to ask.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub async fn ask<E: From<Problem>>(
     let mut watch = deps.orders.watch(id);
     let deadline = Instant::now() + WAIT_FOR_ANSWER;
     let reply = tell(Command::Query).await?;
+    let shared = matches!(reply.verdict, Verdict::Already(Answer::AskedJustNow));
+    let asks = reply.verdict == Verdict::Applied;
     // What is announced from here on is the answer, even where it brings no new version.
     watch.borrow_and_update();
     match reply.verdict {
@@ -45,8 +49,8 @@ pub async fn ask<E: From<Problem>>(
         Verdict::Applied => settled(&mut watch, deadline).await,
         // Another's question may still be on its way: its answer is this one's as well.
         Verdict::Already(Answer::AskedJustNow) => {
-            let shared = Instant::now() + Duration::from_secs(1);
-            settled(&mut watch, shared.min(deadline)).await;
+            let soon = Instant::now() + WAIT_FOR_SHARED;
+            settled(&mut watch, soon.min(deadline)).await;
         }
         Verdict::Already(_) => {}
     }
@@ -58,5 +62,13 @@ pub async fn ask<E: From<Problem>>(
         .attempts
         .last()
         .and_then(|attempt| attempt.queries.last_at);
+    let outcome = match stored.order.status() {
+        Status::Paid => "paid",
+        Status::Closed => "closed",
+        _ if shared => "shared",
+        _ if asks => "unpaid",
+        _ => "nothing_to_ask",
+    };
+    metrics::counter!(metric::MANUAL_QUERIES, "outcome" => outcome).increment(1);
     Ok(Asked { stored, as_of })
 }

@@ -50,20 +50,31 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["order", "clock", "sealing", "metrics", "faults"]),
     ("locks", &["order", "clock", "random", "metrics"]),
     ("provider", &["order", "clock", "random", "metrics"]),
-    ("webhook", &["order", "clock", "random", "metrics", "sealing", "store", "faults"]),
+    (
+        "webhook",
+        &[
+            "order", "clock", "random", "metrics", "sealing", "store", "faults",
+        ],
+    ),
     (
         "actors",
-        &["order", "clock", "random", "metrics", "sealing", "store", "locks", "provider", "faults"],
+        &[
+            "order", "clock", "random", "metrics", "sealing", "store", "locks", "provider",
+            "faults",
+        ],
     ),
     ("view", &["order", "sealing", "store", "actors"]),
     (
         "http",
         &[
-            "order", "clock", "random", "metrics", "sealing", "store", "provider", "actors", "view",
-            "faults",
+            "order", "clock", "random", "metrics", "sealing", "store", "provider", "actors",
+            "view", "faults",
         ],
     ),
-    ("operations", &["order", "clock", "random", "sealing", "store"]),
+    (
+        "operations",
+        &["order", "clock", "random", "sealing", "store"],
+    ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),
 ];
@@ -96,7 +107,11 @@ fn every_room_imports_only_what_it_may() {
                     .take_while(|character| character.is_alphanumeric() || *character == '_')
                     .collect();
                 if !imported.is_empty() && imported != room && !may.contains(&imported.as_str()) {
-                    broken.push(format!("{}:{}: {room} imports {imported}", path.display(), index + 1));
+                    broken.push(format!(
+                        "{}:{}: {room} imports {imported}",
+                        path.display(),
+                        index + 1
+                    ));
                 }
             }
         }
@@ -122,9 +137,20 @@ fn the_other_side_of_the_wire_shares_no_words_with_the_orders() {
 #[test]
 fn the_heart_does_no_io_and_knows_no_clock() {
     for (path, text) in files("src/order", &[".rs"]) {
-        for forbidden in ["tokio", "actix", "tracing", "metrics::", "std::time", "rand::", "std::fs", "async fn"] {
+        for forbidden in [
+            "tokio",
+            "actix",
+            "tracing",
+            "metrics::",
+            "std::time",
+            "rand::",
+            "std::fs",
+            "async fn",
+        ] {
             assert!(
-                !text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(forbidden)),
+                !text
+                    .lines()
+                    .any(|line| !line.trim_start().starts_with("//") && line.contains(forbidden)),
                 "{}: {forbidden}",
                 path.display()
             );
@@ -157,9 +183,15 @@ fn every_metric_is_declared_and_every_declared_metric_is_used() {
         }
         for line in text.lines() {
             // The macros of the metrics crate take the name as their first text.
-            let quoted = line.split('"').filter(|part| part.starts_with("enrollpay_"));
+            let quoted = line
+                .split('"')
+                .filter(|part| part.starts_with("enrollpay_"));
             for name in quoted.flat_map(metric_names) {
-                assert!(declared.contains(&name), "{}: {name} is not in src/metrics.rs", path.display());
+                assert!(
+                    declared.contains(&name),
+                    "{}: {name} is not in src/metrics.rs",
+                    path.display()
+                );
                 used.insert(name);
             }
         }
@@ -184,9 +216,28 @@ fn every_metric_is_declared_and_every_declared_metric_is_used() {
 
 #[test]
 fn nothing_is_left_unfinished() {
-    let unfinished = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore"), concat!("FIX", "ME")];
-    for folder in ["src", "tests", "loadtest", "templates", "static", "config", "dashboards", "docs"] {
-        for (path, text) in files(folder, &[".rs", ".html", ".js", ".mjs", ".css", ".toml", ".md", ".yml", ".json"]) {
+    let unfinished = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("#[", "ignore"),
+        concat!("FIX", "ME"),
+    ];
+    for folder in [
+        "src",
+        "tests",
+        "loadtest",
+        "templates",
+        "static",
+        "config",
+        "dashboards",
+        "docs",
+    ] {
+        for (path, text) in files(
+            folder,
+            &[
+                ".rs", ".html", ".js", ".mjs", ".css", ".toml", ".md", ".yml", ".json",
+            ],
+        ) {
             for word in unfinished {
                 assert!(!text.contains(word), "{}: {word}", path.display());
             }

@@ -1,5 +1,14 @@
-mod house;
+mod dashboards;
+
+mod actors;
+mod api;
+mod callbacks;
+mod demo;
 mod heart;
+mod house;
 mod locks;
+mod simulator;
 mod store;
+mod vectors_alipay;
+mod vectors_wechatpay;
 mod webhooks;

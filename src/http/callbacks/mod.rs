@@ -381,13 +381,15 @@ async fn keep(
         writes: vec![Write::Evidence(evidence)],
     };
     let verdicts = deps.store.commit(vec![transaction]).await?;
-    for rejection in verdicts.into_iter().filter_map(Result::err) {
-        tracing::error!(%account, %rejection, "the store refused evidence");
-        return Err(StoreError::Unavailable {
-            why: rejection.to_string(),
-        });
+    match verdicts.into_iter().find_map(Result::err) {
+        None => Ok(()),
+        Some(rejection) => {
+            tracing::error!(%account, %rejection, "the store refused evidence");
+            Err(StoreError::Unavailable {
+                why: rejection.to_string(),
+            })
+        }
     }
-    Ok(())
 }
 
 const fn unavailable(error: &StoreError) -> Outcome {

@@ -176,8 +176,10 @@ impl<'a> Page<'a> {
             .collect();
         let has_codes = items.iter().any(|item| !item.code.is_empty());
         let has_notes = items.iter().any(|item| !item.note.is_empty());
-        let (count_before, count_after) =
-            w.countdown.split_once("{seconds}").unwrap_or((w.countdown, ""));
+        let (count_before, count_after) = w
+            .countdown
+            .split_once("{seconds}")
+            .unwrap_or((w.countdown, ""));
         let left = panel.remaining_ms.unwrap_or_default();
         let phone = visitor.app != App::Computer;
         let accepts = |wallet| order.terms.offer(wallet).is_some();
@@ -277,12 +279,7 @@ impl Panel {
 }
 
 /// How a phone can pay this order where it is.
-pub fn ways(
-    order: &Order,
-    app: App,
-    providers: &Providers,
-    words: &'static Words,
-) -> Vec<Way> {
+pub fn ways(order: &Order, app: App, providers: &Providers, words: &'static Words) -> Vec<Way> {
     if order.terms.mode == CodeMode::Native {
         return Vec::new();
     }
@@ -406,12 +403,7 @@ async fn display_fields(deps: &Deps, stored: &StoredOrder) -> Vec<DisplayField> 
 }
 
 /// The state as JSON, with an `ETag` over everything but the running time.
-pub fn state(
-    request: &HttpRequest,
-    deps: &Deps,
-    visitor: &Visitor,
-    panel: &Panel,
-) -> HttpResponse {
+pub fn state(request: &HttpRequest, deps: &Deps, visitor: &Visitor, panel: &Panel) -> HttpResponse {
     let tag = tag(panel);
     let known = request
         .headers()
@@ -588,7 +580,11 @@ mod tests {
                 let text = page(&stored, &visitor, Vec::new());
                 let escaped = |text: &str| text.replace('\'', "&#39;");
                 assert!(text.contains(&escaped(&panel.heading)), "{state:?}");
-                assert!(text.contains(&escaped(&panel.text)), "{state:?} {}", panel.text);
+                assert!(
+                    text.contains(&escaped(&panel.text)),
+                    "{state:?} {}",
+                    panel.text
+                );
                 assert!(!panel.text.contains('{') && !panel.heading.contains('{'));
                 assert!(text.contains(&format!("lang=\"{}\"", language.tag())));
                 assert!(!text.contains("style="), "the policy forbids inline styles");

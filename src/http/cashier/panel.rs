@@ -267,7 +267,10 @@ fn announce(state: State) -> Announce {
 
 fn sentences(stored: &StoredOrder, state: State, scene: Scene<'_>) -> (String, String) {
     let Scene {
-        words: w, zone, now, ..
+        words: w,
+        zone,
+        now,
+        ..
     } = scene;
     let order = &stored.order;
     let native = order.live_attempt().and_then(|live| live.native);
@@ -381,11 +384,7 @@ fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
     let picture = Qr::of(&content).ok()?;
     let (caption, wallets, tip) = match live.native {
         None => (words.scan_with, words.both_wallets, words.album_tip),
-        Some(Wallet::Wechat) => (
-            words.scan_with_wechat,
-            words.wechat,
-            words.album_tip_native,
-        ),
+        Some(Wallet::Wechat) => (words.scan_with_wechat, words.wechat, words.album_tip_native),
         Some(Wallet::Alipay) => (words.scan_with_alipay, words.alipay, ""),
     };
     let amount = order.terms.amount.to_string();
@@ -469,8 +468,14 @@ fn voucher(order: &Order, scene: Scene<'_>) -> Vec<(&'static str, String)> {
         return Vec::new();
     };
     vec![
-        (words.paid_at, scene.zone.date_and_clock(payment.succeeded_at)),
-        (words.paid_with, wallet_name(payment.wallet, words).to_owned()),
+        (
+            words.paid_at,
+            scene.zone.date_and_clock(payment.succeeded_at),
+        ),
+        (
+            words.paid_with,
+            wallet_name(payment.wallet, words).to_owned(),
+        ),
         (words.transaction, payment.transaction_id.to_string()),
         (words.capitals, capitals(payment.amount)),
     ]

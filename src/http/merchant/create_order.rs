@@ -136,7 +136,6 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
         return same_or_conflict(intent, &asked, &stored).await;
     }
     let stored = intent.heard(created)?;
-    count_card_like(&asked);
     Ok(Answer::created(
         format!("/v1/orders/{id}"),
         intent.view.order(&stored, Some(&personal)),
@@ -286,50 +285,4 @@ async fn repeat_after_deadline(
     same_or_conflict(intent, &asked, &Arc::new(stored))
         .await
         .map(Some)
-}
-
-/// A number that could be a bank card's is never refused; it is counted (contract §4).
-fn count_card_like(asked: &Asked) {
-    let texts = std::iter::once(&asked.subject)
-        .chain(asked.items.iter().map(|item| &item.name))
-        .chain(asked.items.iter().filter_map(|item| item.note.as_ref()))
-        .chain(asked.display_fields.iter().map(|field| &field.value));
-    let found = texts.filter(|text| has_card_number(text)).count();
-    if found > 0 {
-        metrics::counter!(crate::http::metric::CARD_LIKE).increment(found as u64);
-    }
-}
-
-/// Is there a run of 13 to 19 digits with a card number's check digit?
-fn has_card_number(text: &str) -> bool {
-    text.split(|letter: char| !letter.is_ascii_digit())
-        .filter(|digits| (13..=19).contains(&digits.len()))
-        .any(|digits| {
-            let sum: u32 = digits
-                .bytes()
-                .rev()
-                .enumerate()
-                .map(|(place, digit)| {
-                    let digit = u32::from(digit - b'0');
-                    match (place % 2, digit) {
-                        (0, digit) => digit,
-                        (_, digit) if digit < 5 => digit * 2,
-                        (_, digit) => digit * 2 - 9,
-                    }
-                })
-                .sum();
-            sum.is_multiple_of(10)
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_card_number;
-
-    #[test]
-    fn finds_card_numbers_and_little_else() {
-        assert!(has_card_number("卡号4111111111111111。"));
-        assert!(!has_card_number("4111111111111112"));
-        assert!(!has_card_number("ZK202104-000123 13800000000"));
-    }
 }
