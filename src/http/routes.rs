@@ -13,11 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-<<<<<<< HEAD
-use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem};
-=======
-use super::{Deps, assets, cashier, edge, openapi, problem, scan};
->>>>>>> cashier
+use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -118,11 +114,8 @@ pub fn public_with(
             everything
                 .configure(assets::routes)
                 .configure(cashier::routes)
-<<<<<<< HEAD
-                .configure(callbacks::configure)
-=======
                 .configure(scan::routes)
->>>>>>> cashier
+                .configure(callbacks::configure)
                 .default_service(web::route().to(problem::nowhere))
                 .wrap(middleware::from_fn(edge::edge)),
         );
