@@ -106,6 +106,7 @@ pub fn public_with(
         }
         config.service(
             everything
+                .configure(super::callbacks::configure)
                 .configure(assets::routes)
                 .configure(cashier::routes)
                 .default_service(web::route().to(problem::nowhere))

@@ -1,12 +1,11 @@
-mod demo;
-mod house;
 mod actors;
-mod callbacks;
 mod api;
+mod callbacks;
+mod demo;
 mod heart;
 mod house;
 mod locks;
 mod store;
-mod webhooks;
 mod vectors_alipay;
 mod vectors_wechatpay;
+mod webhooks;

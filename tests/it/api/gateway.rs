@@ -243,6 +243,7 @@ impl Gateway {
             zone_minutes: 480,
             trusted_proxies: Vec::new(),
             well_known_files: None,
+            demo_wallet_url: None,
             qr_ms: 180_000,
             limits: wishes.limits,
         };
@@ -273,6 +274,7 @@ impl Gateway {
             clock: shared,
             random,
             settings: Arc::new(settings),
+            streams: enrollpay::http::cashier::streams::Streams::default(),
         };
         let public = routes::public(deps.clone());
         let server = HttpServer::new(move || App::new().configure(public.clone()))
