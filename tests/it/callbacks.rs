@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix::test;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer};
+use enrollpay::actors::Options;
 use enrollpay::http::{self, Deps, Limits, Settings};
 use enrollpay::order::{Command, OrderId, OutTradeNo, Status, Timestamp};
 use enrollpay::sealing::Place;
@@ -19,7 +20,9 @@ use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ulid::Ulid;
 
-use crate::actors::bench::{AMOUNT, Bench, Commits, FIRST, PUBLIC_URL, START, account, eventually};
+use crate::actors::bench::{
+    AMOUNT, Bench, Commits, FIRST, PUBLIC_URL, START, account, eventually, options,
+};
 
 const ACKNOWLEDGED: (StatusCode, &str) = (StatusCode::OK, r#"{"code":"SUCCESS"}"#);
 const REFUSED: &str = r#"{"code":"FAIL"}"#;
@@ -120,7 +123,10 @@ fn paid(order: OrderId, transaction: &str, at: Timestamp) -> String {
 
 #[test]
 async fn a_thousand_equal_notices_at_once_are_one() {
-    let site = Site::new();
+    let site = Site::over(Bench::with(Options {
+        idle_ms: 40,
+        ..options()
+    }));
     let id = site.bench.made().await;
     let before = site.bench.stored(id).await.order.version;
     let notice = paid(id, "tx-1", START);
@@ -154,10 +160,12 @@ async fn a_thousand_equal_notices_at_once_are_one() {
     assert_eq!(stored.order.status(), Status::Paid);
     assert_eq!(site.bench.outbox().await.len(), 1);
 
-    // The order is paid: more of the same need no commit.
+    // The order is paid: more of the same need neither a commit nor an actor.
+    eventually(|| async { site.bench.shards.observe().live == 0 }).await;
     site.bench.gate.groups.lock().unwrap().clear();
     assert_eq!(site.notify(notice).await, acknowledged());
     assert!(site.bench.gate.groups.lock().unwrap().is_empty());
+    assert_eq!(site.bench.shards.observe().live, 0);
     site.end().await;
 }
 
