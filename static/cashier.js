@@ -106,7 +106,7 @@
     quiet();
     put("heading", next.heading);
     put("text", next.text);
-    put("answer", next.answer || "");
+    if (next.answer || changed) put("answer", next.answer || "");
     put("checked", next.checked);
     put("refund", next.refund || "");
     show("refund", next.refund);
@@ -126,7 +126,7 @@
       put("caption", next.code.caption);
       put("tip", next.code.tip);
       const demo = $("demo");
-      if (demo && next.demo) demo.href = next.demo;
+      if (demo && next.code.demo) demo.href = next.code.demo;
       if (newer && $("fold")) $("fold").open = true;
     } else {
       $("qr-path").setAttribute("d", "");

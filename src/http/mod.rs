@@ -2,12 +2,14 @@
 //! one file; status codes and problem texts are in `problem` alone.
 
 pub mod address;
-pub mod assets;
 pub mod admin;
+pub mod assets;
 pub mod attempts;
 pub mod auth;
 pub mod body;
+pub mod callbacks;
 pub mod cashier;
+pub mod docs;
 pub mod edge;
 pub mod idempotency;
 pub mod json;
@@ -20,8 +22,8 @@ pub mod queries;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod scan;
 pub mod words;
-pub mod callbacks;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-use super::{Deps, assets, cashier, edge, openapi, problem};
+use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -73,11 +73,17 @@ pub fn merchant_api() -> Vec<Address> {
 /// What anybody may read.
 fn open_pages() -> Vec<Address> {
     let get = web::get;
-    vec![address(
-        "/openapi.json",
-        "GET",
-        vec![get().to(openapi::openapi_json)],
-    )]
+    vec![
+        address(
+            "/openapi.json",
+            "GET",
+            vec![get().to(openapi::openapi_json)],
+        ),
+        address("/docs", "GET", vec![get().to(docs::docs)]),
+        address("/docs/docs.css", "GET", vec![get().to(docs::style)]),
+        address("/docs/errors", "GET", vec![get().to(docs::errors)]),
+        address("/docs/errors/{code}", "GET", vec![get().to(docs::error)]),
+    ]
 }
 
 /// Everything that merchants, students and providers may ask. Call it once and hand a clone to each
@@ -106,9 +112,10 @@ pub fn public_with(
         }
         config.service(
             everything
-                .configure(super::callbacks::configure)
                 .configure(assets::routes)
                 .configure(cashier::routes)
+                .configure(scan::routes)
+                .configure(callbacks::configure)
                 .default_service(web::route().to(problem::nowhere))
                 .wrap(middleware::from_fn(edge::edge)),
         );

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::panel::{Panel, Scene, short};
 use super::times::Zone;
-use super::visitor::{App, PAGE_POLICY, Visitor, html, view, zone};
+use super::said::{self, Said};
+use super::visitor::{App, PAGE_POLICY, Visitor, html, zone};
 use crate::http::Deps;
 use crate::http::assets;
 use crate::http::problem::{Code, Problem};
@@ -103,7 +104,7 @@ pub struct Page<'a> {
     ways: Vec<Way>,
     other_wallet_tip: Option<&'static str>,
     folded: bool,
-    code_side: i32,
+    code_side: u32,
     accepts_wechat: bool,
     accepts_alipay: bool,
     has_demo_wallet: bool,
@@ -135,7 +136,7 @@ pub struct Ingredients<'a> {
     pub ways: Vec<Way>,
     pub zone: Zone,
     pub public_url: &'a str,
-    pub demo_wallet_url: Option<&'a str>,
+    pub has_demo_wallet: bool,
     pub duplicate_href: Option<String>,
 }
 
@@ -175,18 +176,13 @@ impl<'a> Page<'a> {
             .collect();
         let has_codes = items.iter().any(|item| !item.code.is_empty());
         let has_notes = items.iter().any(|item| !item.note.is_empty());
-        let (count_before, count_after) =
-            w.countdown.split_once("{seconds}").unwrap_or((w.countdown, ""));
+        let (count_before, count_after) = w
+            .countdown
+            .split_once("{seconds}")
+            .unwrap_or((w.countdown, ""));
         let left = panel.remaining_ms.unwrap_or_default();
         let phone = visitor.app != App::Computer;
         let accepts = |wallet| order.terms.offer(wallet).is_some();
-        let content = panel.code.as_ref().map(|code| code.content.as_str());
-        let demo_link = |url: &str| {
-            let scan: String =
-                url::form_urlencoded::byte_serialize(content.unwrap_or_default().as_bytes())
-                    .collect();
-            format!("{url}?scan={scan}")
-        };
         Self {
             frame: Frame::of(visitor, &panel.heading, payee, "cashier.js"),
             w,
@@ -230,8 +226,12 @@ impl<'a> Page<'a> {
             code_side: panel.code.as_ref().map_or(1, |code| code.side),
             accepts_wechat: accepts(Wallet::Wechat),
             accepts_alipay: accepts(Wallet::Alipay),
-            has_demo_wallet: from.demo_wallet_url.is_some(),
-            demo_href: from.demo_wallet_url.map(demo_link).unwrap_or_default(),
+            has_demo_wallet: from.has_demo_wallet,
+            demo_href: panel
+                .code
+                .as_ref()
+                .and_then(|code| code.demo.clone())
+                .unwrap_or_default(),
             picture_name: format!("{}.png", snapshot.merchant_order_no),
             return_href: snapshot.return_url.clone(),
             page_href: format!("{}/pay/{}", from.public_url, from.token),
@@ -279,12 +279,7 @@ impl Panel {
 }
 
 /// How a phone can pay this order where it is.
-pub fn ways(
-    order: &Order,
-    app: App,
-    providers: &Providers,
-    words: &'static Words,
-) -> Vec<Way> {
+pub fn ways(order: &Order, app: App, providers: &Providers, words: &'static Words) -> Vec<Way> {
     if order.terms.mode == CodeMode::Native {
         return Vec::new();
     }
@@ -306,9 +301,7 @@ pub fn ways(
             .into_iter()
             .collect(),
         App::Phone => {
-            let wap = alipay
-                .filter(|account| account.alipay_wap)
-                .map(|_| way("wap", false, words.open_alipay));
+            let wap = alipay.map(|_| way("wap", false, words.open_alipay));
             let h5 = wechat
                 .filter(|account| account.h5)
                 .map(|_| way("h5", true, words.open_wechat));
@@ -329,8 +322,13 @@ pub async fn find(deps: &Deps, token: &str) -> Result<std::sync::Arc<StoredOrder
     deps.orders
         .read(target.order)
         .await
-        .map_err(|error| refusal::unanswered(&error, &view(deps)))?
+        .map_err(|error| refusal::unanswered(&error, &deps.view()))?
         .ok_or_else(Problem::not_found)
+}
+
+fn demo_wallet_url(deps: &Deps) -> Option<&str> {
+    let settings = &deps.settings;
+    settings.demo_wallet_url.as_deref().filter(|_| settings.demo)
 }
 
 /// What changes, for one visitor, now.
@@ -342,9 +340,10 @@ pub fn panel_for(deps: &Deps, visitor: &Visitor, stored: &StoredOrder) -> Panel 
         Scene {
             words,
             zone: zone(deps),
-            view: &view(deps),
+            view: &deps.view(),
             now: deps.clock.now(),
             pays_here: !ways.is_empty(),
+            demo_wallet_url: demo_wallet_url(deps),
         },
     )
 }
@@ -355,12 +354,12 @@ pub async fn show(
     visitor: &Visitor,
     token: &str,
     stored: &StoredOrder,
-    answer: Option<String>,
+    answer: Option<Said>,
     status: StatusCode,
 ) -> Result<HttpResponse, Problem> {
     let mut panel = panel_for(deps, visitor, stored);
-    panel.answer = answer;
-    let view = view(deps);
+    panel.answer = answer.map(|said| said.write(visitor.words(), zone(deps)));
+    let view = deps.view();
     let merchant = deps
         .store
         .merchant(stored.order.terms.merchant)
@@ -382,11 +381,7 @@ pub async fn show(
         ways: ways(&stored.order, visitor.app, &deps.providers, visitor.words()),
         zone: zone(deps),
         public_url: &deps.settings.public_url,
-        demo_wallet_url: deps
-            .settings
-            .demo_wallet_url
-            .as_deref()
-            .filter(|_| deps.settings.demo),
+        has_demo_wallet: demo_wallet_url(deps).is_some(),
         duplicate_href: stored
             .snapshot
             .possible_duplicate
@@ -408,12 +403,7 @@ async fn display_fields(deps: &Deps, stored: &StoredOrder) -> Vec<DisplayField> 
 }
 
 /// The state as JSON, with an `ETag` over everything but the running time.
-pub fn state(
-    request: &HttpRequest,
-    deps: &Deps,
-    visitor: &Visitor,
-    panel: &Panel,
-) -> HttpResponse {
+pub fn state(request: &HttpRequest, deps: &Deps, visitor: &Visitor, panel: &Panel) -> HttpResponse {
     let tag = tag(panel);
     let known = request
         .headers()
@@ -437,11 +427,7 @@ pub fn state(
 }
 
 fn tag(panel: &Panel) -> String {
-    let mut standing = panel.clone();
-    standing.remaining_ms = None;
-    standing.again_ms = None;
-    standing.checked = String::new();
-    let bytes = serde_json::to_vec(&standing).unwrap_or_default();
+    let bytes = serde_json::to_vec(&panel.standing()).unwrap_or_default();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
     format!("W/\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..12]))
 }
@@ -501,8 +487,14 @@ pub async fn get(
         let panel = panel_for(&deps, &visitor, &stored);
         return Ok(state(&request, &deps, &visitor, &panel));
     }
-    match show(&deps, &visitor, &token, &stored, None, StatusCode::OK).await {
-        Ok(response) => Ok(response),
+    let said = said::from(&request);
+    match show(&deps, &visitor, &token, &stored, said, StatusCode::OK).await {
+        Ok(mut response) => {
+            if said.is_some() {
+                said::forget(&deps, &mut response, &token);
+            }
+            Ok(response)
+        }
         Err(problem) => trouble(&deps, &visitor, problem),
     }
 }
@@ -532,7 +524,7 @@ mod tests {
             ways,
             zone: Zone::new(480),
             public_url: "https://pay.example.edu.cn",
-            demo_wallet_url: Some("http://127.0.0.1:8080/simulator/wallet"),
+            has_demo_wallet: true,
             duplicate_href: stored
                 .snapshot
                 .possible_duplicate
@@ -588,7 +580,11 @@ mod tests {
                 let text = page(&stored, &visitor, Vec::new());
                 let escaped = |text: &str| text.replace('\'', "&#39;");
                 assert!(text.contains(&escaped(&panel.heading)), "{state:?}");
-                assert!(text.contains(&escaped(&panel.text)), "{state:?} {}", panel.text);
+                assert!(
+                    text.contains(&escaped(&panel.text)),
+                    "{state:?} {}",
+                    panel.text
+                );
                 assert!(!panel.text.contains('{') && !panel.heading.contains('{'));
                 assert!(text.contains(&format!("lang=\"{}\"", language.tag())));
                 assert!(!text.contains("style="), "the policy forbids inline styles");

@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::code::Picture;
 use super::state::State;
 use super::times::{Zone, capitals};
+use crate::http::qr::Qr;
 use crate::http::words::{Words, fill};
 use crate::order::attempt::{Attempt, Phase};
 use crate::order::state::{CaptureStanding, RefundStanding};
@@ -22,6 +22,8 @@ pub struct Scene<'a> {
     pub now: Timestamp,
     /// The page is open on a phone that can pay right there.
     pub pays_here: bool,
+    /// Demo mode only.
+    pub demo_wallet_url: Option<&'a str>,
 }
 
 /// How a state is announced to people who listen.
@@ -59,14 +61,13 @@ impl Tone {
 pub struct Shown {
     /// Which attempt it belongs to.
     pub attempt: u16,
-    pub side: i32,
+    pub side: u32,
     pub path: String,
     pub label: String,
     pub caption: &'static str,
     pub tip: &'static str,
-    /// What the simulated wallet of demo mode is handed.
-    #[serde(skip)]
-    pub content: String,
+    /// Demo mode: the simulated wallet, with this code.
+    pub demo: Option<String>,
 }
 
 /// The button that starts a code.
@@ -197,6 +198,27 @@ impl Panel {
         }
     }
 
+    /// Do both say the same, the running time aside?
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.standing() == other.standing()
+    }
+
+    /// Without what time alone changes.
+    #[must_use]
+    pub fn standing(&self) -> Self {
+        Self {
+            remaining_ms: None,
+            again_ms: None,
+            checked: String::new(),
+            heading: if self.state == State::Warning.name() {
+                String::new()
+            } else {
+                self.heading.clone()
+            },
+            ..self.clone()
+        }
+    }
+
     /// Without the picture, for the copy that the page's script starts from: it is drawn already.
     #[must_use]
     pub fn without_picture(&self) -> Self {
@@ -245,7 +267,10 @@ fn announce(state: State) -> Announce {
 
 fn sentences(stored: &StoredOrder, state: State, scene: Scene<'_>) -> (String, String) {
     let Scene {
-        words: w, zone, now, ..
+        words: w,
+        zone,
+        now,
+        ..
     } = scene;
     let order = &stored.order;
     let native = order.live_attempt().and_then(|live| live.native);
@@ -356,14 +381,10 @@ fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
     let words = scene.words;
     let live = order.live_attempt()?;
     let content = content_of(live, scene.view, scene.now)?;
-    let picture = Picture::of(&content).ok()?;
+    let picture = Qr::of(&content).ok()?;
     let (caption, wallets, tip) = match live.native {
         None => (words.scan_with, words.both_wallets, words.album_tip),
-        Some(Wallet::Wechat) => (
-            words.scan_with_wechat,
-            words.wechat,
-            words.album_tip_native,
-        ),
+        Some(Wallet::Wechat) => (words.scan_with_wechat, words.wechat, words.album_tip_native),
         Some(Wallet::Alipay) => (words.scan_with_alipay, words.alipay, ""),
     };
     let amount = order.terms.amount.to_string();
@@ -377,7 +398,11 @@ fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
         ),
         caption,
         tip,
-        content,
+        demo: scene.demo_wallet_url.map(|url| {
+            let scan: String =
+                url::form_urlencoded::byte_serialize(content.as_bytes()).collect();
+            format!("{url}?scan={scan}")
+        }),
     })
 }
 
@@ -443,8 +468,14 @@ fn voucher(order: &Order, scene: Scene<'_>) -> Vec<(&'static str, String)> {
         return Vec::new();
     };
     vec![
-        (words.paid_at, scene.zone.date_and_clock(payment.succeeded_at)),
-        (words.paid_with, wallet_name(payment.wallet, words).to_owned()),
+        (
+            words.paid_at,
+            scene.zone.date_and_clock(payment.succeeded_at),
+        ),
+        (
+            words.paid_with,
+            wallet_name(payment.wallet, words).to_owned(),
+        ),
         (words.transaction, payment.transaction_id.to_string()),
         (words.capitals, capitals(payment.amount)),
     ]

@@ -303,6 +303,7 @@ pub fn panel(stored: &StoredOrder, language: Language, pays_here: bool) -> Panel
             view: &view,
             now: NOW,
             pays_here,
+            demo_wallet_url: Some("http://127.0.0.1:8080/simulator/wallet"),
         },
     )
 }

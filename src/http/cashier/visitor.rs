@@ -14,7 +14,6 @@ use crate::http::Deps;
 use crate::http::body;
 use crate::http::problem::{Code, Problem};
 use crate::http::words::{Language, Words};
-use crate::view::View;
 
 use super::times::Zone;
 
@@ -87,8 +86,7 @@ impl Visitor {
             app: App::of(text(header::USER_AGENT)),
             json: text(header::ACCEPT).starts_with("application/json"),
             is_new: known.is_none(),
-            visit: known
-                .unwrap_or_else(|| URL_SAFE_NO_PAD.encode(deps.random.bytes::<16>())),
+            visit: known.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(deps.random.bytes::<16>())),
         }
     }
 
@@ -133,10 +131,7 @@ impl Visitor {
         }
         response
             .insert_header((header::CONTENT_SECURITY_POLICY, policy))
-            .insert_header((
-                header::VARY,
-                "Accept, Accept-Language, Cookie, User-Agent",
-            ))
+            .insert_header((header::VARY, "Accept, Accept-Language, Cookie, User-Agent"))
             .insert_header(("X-Robots-Tag", "noindex, nofollow"))
             .insert_header((header::CONTENT_LANGUAGE, self.language.tag()));
     }
@@ -204,15 +199,7 @@ impl Form {
     }
 }
 
-/// How this installation writes orders.
-pub fn view(deps: &Deps) -> View {
-    View {
-        public_url: deps.settings.public_url.clone(),
-        zone_minutes: deps.settings.zone_minutes,
-        sealer: deps.sealer.clone(),
-    }
-}
-
+/// The zone that times are written in.
 pub fn zone(deps: &Deps) -> Zone {
     Zone::new(deps.settings.zone_minutes)
 }
@@ -241,10 +228,22 @@ mod tests {
     #[test]
     fn apps_that_cannot_pay_are_no_wallets() {
         for (agent, expected) in [
-            ("Mozilla/5.0 (iPhone) Mobile MicroMessenger/8.0.50", App::Wechat),
-            ("Mozilla/5.0 (Linux; Android 14) Mobile AlipayClient/10.5", App::Alipay),
-            ("Mozilla/5.0 Mobile MicroMessenger/7.0 wxwork/4.1", App::Phone),
-            ("Mozilla/5.0 Mobile MicroMessenger/8.0 miniProgram/wx1", App::Phone),
+            (
+                "Mozilla/5.0 (iPhone) Mobile MicroMessenger/8.0.50",
+                App::Wechat,
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 14) Mobile AlipayClient/10.5",
+                App::Alipay,
+            ),
+            (
+                "Mozilla/5.0 Mobile MicroMessenger/7.0 wxwork/4.1",
+                App::Phone,
+            ),
+            (
+                "Mozilla/5.0 Mobile MicroMessenger/8.0 miniProgram/wx1",
+                App::Phone,
+            ),
             ("Mozilla/5.0 (Linux; Android 14) Mobile Safari", App::Phone),
             ("Mozilla/5.0 (X11; Linux x86_64)", App::Computer),
             ("", App::Computer),

@@ -216,6 +216,16 @@ impl Client {
         }
     }
 
+    /// Would [`Self::fetch_now_and_then`] do anything? Not while another fetch is under way: a flood of
+    /// unknown serials must not become a queue of tasks.
+    pub fn would_fetch(&self, serial: &str) -> bool {
+        self.may_be_fetched(serial)
+            && self
+                .fetched
+                .try_lock()
+                .is_ok_and(|fetched| fetched.is_none_or(|last| last.elapsed() >= FETCH_SPACING))
+    }
+
     pub async fn fetch_certificates(&self) -> Result<(), ProviderError> {
         let mut fetched = self.fetched.lock().await;
         *fetched = Some(Instant::now());

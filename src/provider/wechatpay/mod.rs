@@ -275,7 +275,7 @@ impl Provider for Connector {
         );
         if read == Err(NoticeError::UnknownKey)
             && let Some(serial) = headers.get("wechatpay-serial").cloned()
-            && self.client.may_be_fetched(&serial)
+            && self.client.would_fetch(&serial)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // This delivery is refused; WeChat repeats it in 15 s and finds the key here.

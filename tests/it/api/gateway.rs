@@ -134,6 +134,8 @@ pub struct Wishes {
     pub native: bool,
     pub refuse_duplicates: bool,
     pub return_hosts: Vec<String>,
+    /// How much the actors take in at a time.
+    pub queue: Option<usize>,
 }
 
 pub struct Gateway {
@@ -143,7 +145,6 @@ pub struct Gateway {
     pub store: Arc<SqliteStore>,
     pub clock: ManualClock,
     pub wechat: Arc<ScriptedProvider>,
-    pub alipay: Arc<ScriptedProvider>,
     pub school: Caller,
     pub other: Caller,
     client: reqwest::Client,
@@ -232,7 +233,7 @@ impl Gateway {
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
-            alipay.clone() as Arc<dyn Provider>,
+            alipay as Arc<dyn Provider>,
         ]);
         let school = add_merchant(&*store, &sealer, 1, &wishes).await;
         let other = add_merchant(&*store, &sealer, 2, &wishes).await;
@@ -243,9 +244,9 @@ impl Gateway {
             zone_minutes: 480,
             trusted_proxies: Vec::new(),
             well_known_files: None,
-            demo_wallet_url: None,
             qr_ms: 180_000,
             limits: wishes.limits,
+            demo_wallet_url: None,
         };
         let view = enrollpay::view::View {
             public_url: settings.public_url.clone(),
@@ -260,10 +261,12 @@ impl Gateway {
             random: random.clone(),
             webhook_body: Arc::new(view),
         };
+        let usual = actors::Options::default();
         let options = actors::Options {
             threads: 1,
+            queue: wishes.queue.unwrap_or(usual.queue),
             public_url: settings.public_url.clone(),
-            ..actors::Options::default()
+            ..usual
         };
         let shards = actors::start(options, parts);
         let deps = Deps {
@@ -293,7 +296,6 @@ impl Gateway {
             store,
             clock,
             wechat,
-            alipay,
             school,
             other,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
