@@ -1,5 +1,10 @@
 //! Calls to Alipay against a server on loopback: what is sent, and what each answer proves.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what cannot be unwrapped fails the test"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,10 @@
 //! A provider of a few lines on loopback: it does what a test tells it to and remembers what it saw.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what cannot be unwrapped fails the test"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -127,7 +127,7 @@ impl Provider for Connector {
         match self.client.get("query", url).await {
             Reply::Done { status: 200, body } => serde_json::from_slice(&body).map_or(
                 TradeState::Unknown,
-                |transaction: wire::Transaction| {
+                |transaction: wire::TradeReport| {
                     transaction.state(out_trade_no, &settings.appid, &settings.mchid)
                 },
             ),
