@@ -2,20 +2,20 @@
 
 mod actors;
 mod api;
+mod bad_input;
 mod callbacks;
+mod calls_alipay;
+mod calls_wechatpay;
 mod dashboards;
 mod demo;
 mod heart;
 mod house;
 mod locks;
-mod simulator;
-mod bad_input;
-mod openapi;
-mod store;
-mod calls_alipay;
-mod calls_wechatpay;
 mod loopback;
+mod model;
+mod openapi;
+mod simulator;
+mod store;
 mod vectors_alipay;
 mod vectors_wechatpay;
 mod webhooks;
-mod model;
