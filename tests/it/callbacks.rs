@@ -46,7 +46,9 @@ impl Site {
                 well_known_files: None,
                 qr_ms: 180_000,
                 limits: Limits::default(),
+                demo_wallet_url: None,
             }),
+            streams: enrollpay::http::cashier::streams::Streams::default(),
         };
         let deps = web::Data::new(deps);
         let server = HttpServer::new(move || {

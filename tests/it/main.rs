@@ -1,8 +1,10 @@
-mod dashboards;
+//! One integration binary: a file per promise.
 
 mod actors;
 mod api;
 mod callbacks;
+mod cashier;
+mod dashboards;
 mod demo;
 mod heart;
 mod house;

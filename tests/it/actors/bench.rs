@@ -343,6 +343,18 @@ impl Store for Gate {
     async fn key(&self, id: KeyId) -> Result<Option<MerchantKey>, StoreError> {
         self.store.key(id).await
     }
+    async fn keys_of(&self, merchant: MerchantId) -> Result<Vec<MerchantKey>, StoreError> {
+        self.store.keys_of(merchant).await
+    }
+
+    async fn outbox_undelivered(
+        &self,
+        all: bool,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.store.outbox_undelivered(all, limit).await
+    }
+
     async fn idempotency(
         &self,
         merchant: MerchantId,
