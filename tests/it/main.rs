@@ -6,6 +6,7 @@ mod bad_input;
 mod callbacks;
 mod calls_alipay;
 mod calls_wechatpay;
+mod cashier;
 mod dashboards;
 mod demo;
 mod heart;
