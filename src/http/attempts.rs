@@ -57,7 +57,6 @@ pub async fn start<E: From<Problem>>(
     let mut id = AttemptId::from_ulid(deps.random.ulid(deps.clock.now()));
     let mut ended_one = false;
     loop {
-        watch.borrow_and_update();
         let command = Command::StartAttempt { id, wallet };
         let expected = expected_number(&known.order, &command, deps.clock.now());
         let token = expected.map(|number| scan_token(view, order, id, number));
@@ -77,10 +76,7 @@ pub async fn start<E: From<Problem>>(
                     }
                     // Another start came between: this one's code would lead nowhere.
                     Some(_) => id = AttemptId::from_ulid(deps.random.ulid(now)),
-                    None => {
-                        ended_one = true;
-                        settled(&mut watch, deadline).await;
-                    }
+                    None => ended_one = true,
                 }
             }
             Verdict::Refused(Refusal::AttemptClosing { retry_at }) => {
@@ -89,18 +85,28 @@ pub async fn start<E: From<Problem>>(
                         .with("order_id", order.to_string())
                         .into());
                 }
-                settled(&mut watch, deadline).await;
             }
             Verdict::Refused(refusal) => {
                 return Err(refusal::refused(refusal, &reply.stored, view, now).into());
             }
         }
-        // What the number is foretold from has to be as fresh as can be.
-        known = match deps.orders.read(order).await {
-            Ok(Some(fresh)) => fresh,
-            _ => reply.stored,
-        };
+        known = reply.stored;
+        // Asking while it closes would only race with its end.
+        while is_closing(&known.order) && Instant::now() < deadline {
+            settled(&mut watch, deadline).await;
+            watch.borrow_and_update();
+            let fresh = deps.orders.read(order).await;
+            if let Some(fresh) = fresh.map_err(|error| refusal::unanswered(&error, view))? {
+                known = fresh;
+            }
+        }
     }
+}
+
+fn is_closing(order: &Order) -> bool {
+    order
+        .live_attempt()
+        .is_some_and(|attempt| matches!(attempt.phase, Phase::Closing(_)))
 }
 
 /// Which number the attempt gets, if this command starts it at once and its code is ours.

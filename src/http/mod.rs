@@ -9,6 +9,7 @@ pub mod auth;
 pub mod body;
 pub mod callbacks;
 pub mod cashier;
+pub mod docs;
 pub mod edge;
 pub mod idempotency;
 pub mod json;

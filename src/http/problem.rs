@@ -63,7 +63,7 @@ catalogue! {
     SignatureInvalid "signature_invalid" 401 "Signature invalid"
         "The key is unknown or no longer valid, or the signature is not the one that this key makes of this request."
         "Compare the string you signed with expected_string_to_sign, byte by byte: method, path with query, timestamp, nonce and body, each followed by a line feed. The key is the secret's characters as printed, sk_ included.";
-    TimestampStale "timestamp_stale" 401 "Timestamp too far from the server's clock"
+    TimestampStale "timestamp_stale" 401 "Timestamp too far from the server clock"
         "The timestamp differs by more than 300 seconds from the server's clock."
         "Set your clock (NTP), take the time in seconds, and sign each request when you send it.";
     NonceReplayed "nonce_replayed" 401 "Nonce used before"

@@ -13,7 +13,11 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
+<<<<<<< HEAD
+use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan};
+=======
 use super::{Deps, assets, callbacks, cashier, edge, openapi, problem, scan};
+>>>>>>> cashier
 
 /// One address and what it answers to.
 pub struct Address {
@@ -73,11 +77,17 @@ pub fn merchant_api() -> Vec<Address> {
 /// What anybody may read.
 fn open_pages() -> Vec<Address> {
     let get = web::get;
-    vec![address(
-        "/openapi.json",
-        "GET",
-        vec![get().to(openapi::openapi_json)],
-    )]
+    vec![
+        address(
+            "/openapi.json",
+            "GET",
+            vec![get().to(openapi::openapi_json)],
+        ),
+        address("/docs", "GET", vec![get().to(docs::docs)]),
+        address("/docs/docs.css", "GET", vec![get().to(docs::style)]),
+        address("/docs/errors", "GET", vec![get().to(docs::errors)]),
+        address("/docs/errors/{code}", "GET", vec![get().to(docs::error)]),
+    ]
 }
 
 /// Everything that merchants, students and providers may ask. Call it once and hand a clone to each

@@ -350,7 +350,7 @@ fn payer(value: &Value, findings: &Findings) -> Option<Payer> {
 }
 
 fn wallets(order: &Object<'_>) -> Option<Vec<Wallet>> {
-    let values = order.list("wallets", 1..=2)?;
+    let values = order.list("wallets", 1..=8)?;
     let mut wallets = Vec::new();
     for (index, value) in values.iter().enumerate() {
         let wallet = match value.as_str() {

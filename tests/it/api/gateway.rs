@@ -167,6 +167,8 @@ pub struct Wishes {
     pub h5: bool,
     pub refuse_duplicates: bool,
     pub return_hosts: Vec<String>,
+    /// How much the actors take in at a time.
+    pub queue: Option<usize>,
 }
 
 pub struct Gateway {
@@ -176,7 +178,6 @@ pub struct Gateway {
     pub store: Arc<SqliteStore>,
     pub clock: ManualClock,
     pub wechat: Arc<ScriptedProvider>,
-    pub alipay: Arc<ScriptedProvider>,
     pub school: Caller,
     pub other: Caller,
     client: reqwest::Client,
@@ -271,7 +272,7 @@ impl Gateway {
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
-            alipay.clone() as Arc<dyn Provider>,
+            alipay as Arc<dyn Provider>,
         ]);
         let school = add_merchant(&*store, &sealer, 1, &wishes).await;
         let other = add_merchant(&*store, &sealer, 2, &wishes).await;
@@ -299,10 +300,12 @@ impl Gateway {
             random: random.clone(),
             webhook_body: Arc::new(view),
         };
+        let usual = actors::Options::default();
         let options = actors::Options {
             threads: 1,
+            queue: wishes.queue.unwrap_or(usual.queue),
             public_url: settings.public_url.clone(),
-            ..actors::Options::default()
+            ..usual
         };
         let shards = actors::start(options, parts);
         let deps = Deps {
@@ -332,7 +335,6 @@ impl Gateway {
             store,
             clock,
             wechat,
-            alipay,
             school,
             other,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
