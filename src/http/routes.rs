@@ -13,11 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-<<<<<<< HEAD
 use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan};
-=======
-use super::{Deps, assets, callbacks, cashier, edge, openapi, problem, scan};
->>>>>>> cashier
 
 /// One address and what it answers to.
 pub struct Address {
