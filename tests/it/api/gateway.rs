@@ -273,7 +273,7 @@ impl Gateway {
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
-            alipay as Arc<dyn Provider>,
+            alipay.clone() as Arc<dyn Provider>,
         ]);
         let school = add_merchant(&*store, &sealer, 1, &wishes).await;
         let other = add_merchant(&*store, &sealer, 2, &wishes).await;
