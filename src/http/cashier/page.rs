@@ -111,7 +111,7 @@ pub struct Page<'a> {
     demo_href: String,
     picture_name: String,
     return_href: Option<String>,
-    page_href: String,
+    own_href: String,
     help_paying: Option<String>,
     help_fee: Option<String>,
     snapshot_line: String,
@@ -234,7 +234,7 @@ impl<'a> Page<'a> {
                 .unwrap_or_default(),
             picture_name: format!("{}.png", snapshot.merchant_order_no),
             return_href: snapshot.return_url.clone(),
-            page_href: format!("{}/pay/{}", from.public_url, from.token),
+            own_href: format!("{}/pay/{}", from.public_url, from.token),
             help_paying: from
                 .merchant
                 .and_then(|merchant| merchant.help_lines[0].clone()),
@@ -251,6 +251,7 @@ impl<'a> Page<'a> {
 fn client_words(w: &'static Words) -> serde_json::Value {
     json!({
         "service": w.service,
+        "amount_paid": w.amount_paid,
         "copied": w.copied,
         "copy": w.copy,
         "loading": [w.loading_heading, w.loading_text],
