@@ -19,3 +19,8 @@ mod vectors_alipay;
 mod vectors_wechatpay;
 mod webhooks;
 mod model;
+mod crash;
+mod drain;
+mod invariants;
+mod lifecycle;
+mod support;
