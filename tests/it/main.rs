@@ -2,19 +2,21 @@
 
 mod actors;
 mod api;
+mod bad_input;
 mod callbacks;
+mod calls_alipay;
+mod calls_wechatpay;
+mod cashier;
 mod dashboards;
 mod demo;
 mod heart;
 mod house;
 mod locks;
-mod simulator;
-mod bad_input;
-mod openapi;
-mod store;
-mod calls_alipay;
-mod calls_wechatpay;
 mod loopback;
+mod model;
+mod openapi;
+mod simulator;
+mod store;
 mod vectors_alipay;
 mod vectors_wechatpay;
 mod webhooks;
