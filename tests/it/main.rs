@@ -3,6 +3,7 @@
 mod actors;
 mod api;
 mod callbacks;
+mod cashier;
 mod dashboards;
 mod demo;
 mod heart;
