@@ -98,7 +98,7 @@ impl fmt::Debug for School {
 /// Notices carry whole orders of up to 200 items.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Starts the demo on the current tokio runtime.
