@@ -178,6 +178,7 @@ pub struct Gateway {
     pub store: Arc<SqliteStore>,
     pub clock: ManualClock,
     pub wechat: Arc<ScriptedProvider>,
+    pub alipay: Arc<ScriptedProvider>,
     pub school: Caller,
     pub other: Caller,
     client: reqwest::Client,
@@ -272,7 +273,7 @@ impl Gateway {
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
-            alipay as Arc<dyn Provider>,
+            alipay.clone() as Arc<dyn Provider>,
         ]);
         let school = add_merchant(&*store, &sealer, 1, &wishes).await;
         let other = add_merchant(&*store, &sealer, 2, &wishes).await;
@@ -335,6 +336,7 @@ impl Gateway {
             store,
             clock,
             wechat,
+            alipay,
             school,
             other,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
