@@ -206,7 +206,6 @@ pub async fn start_attempt(press: &Press, limiters: &Limiters, wallet: Option<Wa
         let said = Said::TooMany { seconds: 60 };
         return End::Refused(stored, Some(said), problem);
     }
-    let again = !stored.order.attempts.is_empty();
     let view = deps.view();
     let started = attempts::start(
         deps,
@@ -222,9 +221,6 @@ pub async fn start_attempt(press: &Press, limiters: &Limiters, wallet: Option<Wa
     };
     match started {
         Ok(started) => {
-            if again {
-                metrics::counter!("enrollpay_qr_regenerated_total").increment(1);
-            }
             End::Page(started.stored, None)
         }
         Err(problem) => match problem.code().entry().status {
@@ -260,7 +256,6 @@ pub async fn query(
 async fn ask(press: &Press) -> End {
     let deps = &press.deps;
     let id = press.stored.order.id;
-    let was_open = press.stored.order.is_open();
     let asked = queries::ask(deps, &deps.view(), &press.stored, async |command| {
         tell(deps, id, command, Vec::new()).await
     })
@@ -270,13 +265,11 @@ async fn ask(press: &Press) -> End {
         Err(problem) => return End::Trouble(problem),
     };
     let at = asked.as_of.unwrap_or_else(|| deps.clock.now());
-    let (said, outcome) = match asked.stored.order.settlement {
-        Settlement::Paid { .. } if was_open => (Some(Said::Paid(at)), "found"),
-        Settlement::Paid { .. } => (Some(Said::Paid(at)), "known"),
-        _ => (Some(Said::Unpaid(at)), "unpaid"),
+    let said = match asked.stored.order.settlement {
+        Settlement::Paid { .. } => Said::Paid(at),
+        _ => Said::Unpaid(at),
     };
-    metrics::counter!("enrollpay_manual_queries_total", "outcome" => outcome).increment(1);
-    End::Page(asked.stored, said)
+    End::Page(asked.stored, Some(said))
 }
 
 /// `POST /pay/{token}/cancel`

@@ -267,7 +267,15 @@ pub async fn claim(
         payer,
         product,
     };
-    tell(deps, scanned.stored.order.id, command, writes).await
+    let reply = tell(deps, scanned.stored.order.id, command, writes).await?;
+    let outcome = match &reply.verdict {
+        Verdict::Applied => "claimed",
+        Verdict::Already(_) => "claimed_before",
+        Verdict::Refused(Refusal::WalletNotOffered { .. }) => "wallet_not_offered",
+        Verdict::Refused(refusal) => Standing::of_refusal(refusal).name(),
+    };
+    metrics::counter!("enrollpay_scans_total", "outcome" => outcome).increment(1);
+    Ok(reply)
 }
 
 #[expect(
