@@ -15,8 +15,8 @@ use crate::order::{
 };
 use crate::sealing::Place;
 use crate::store::{
-    DeliveryState, OrderWrite, OutboxEntry, PersonalData, Rejection, StoreError,
-    StoredOrder, TimelineEntry, Transaction, Write,
+    DeliveryState, OrderWrite, OutboxEntry, PersonalData, Rejection, StoreError, StoredOrder,
+    TimelineEntry, Transaction, Write,
 };
 
 /// How often one command is decided before its last rejection is its answer.

@@ -27,7 +27,9 @@ pub struct Ownership {
 /// Why the shards could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    #[error("shard {shard} is held by another instance: is a second gateway running on this store?")]
+    #[error(
+        "shard {shard} is held by another instance: is a second gateway running on this store?"
+    )]
     Held { shard: u16 },
     #[error("whether shard {shard} is free could not be told: the locks do not answer")]
     Unknown { shard: u16 },

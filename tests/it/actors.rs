@@ -803,7 +803,12 @@ async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
         .unwrap()
     };
     let first = claim_all().await;
-    bench = bench.crash(Options { ownership: first, ..options() }).await;
+    bench = bench
+        .crash(Options {
+            ownership: first,
+            ..options()
+        })
+        .await;
     let id = bench.made().await;
 
     let _second = Ownership::claim(
@@ -822,7 +827,10 @@ async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
         Err(OrdersError::Rejected(Rejection::FenceMoved))
     ));
     assert!(matches!(
-        bench.orders.create(new_order(bench.new_id(), &bench.sealer)).await,
+        bench
+            .orders
+            .create(new_order(bench.new_id(), &bench.sealer))
+            .await,
         Err(OrdersError::Rejected(Rejection::FenceMoved))
     ));
     let report = bench.report("4200000001", START);

@@ -124,7 +124,9 @@ impl Merchant {
     }
 
     pub async fn get(&self, target: &str) -> Answer {
-        self.try_call(Method::GET, target, None, None).await.unwrap()
+        self.try_call(Method::GET, target, None, None)
+            .await
+            .unwrap()
     }
 
     pub async fn post(&self, target: &str, body: &Value) -> Answer {

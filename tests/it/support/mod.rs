@@ -156,7 +156,11 @@ impl World {
         self.check().await;
         let broken = invariants::told_as_kept(&self.gateway.store(), &self.receiver.all());
         assert!(broken.is_empty(), "webhooks: {broken:#?}");
-        assert_eq!(self.receiver.refused(), 0, "webhooks with a wrong signature");
+        assert_eq!(
+            self.receiver.refused(),
+            0,
+            "webhooks with a wrong signature"
+        );
     }
 
     /// Holds the store against the providers' books. The gateway must not run.
