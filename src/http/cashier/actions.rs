@@ -138,9 +138,7 @@ fn back(press: &Press, said: Option<Said>) -> HttpResponse {
     let place = format!("/pay/{}{}", press.token, press.visitor.query);
     let mut response = HttpResponse::SeeOther();
     press.visitor.dress(&press.deps, &mut response, PAGE_POLICY);
-    let mut response = response
-        .insert_header((header::LOCATION, place))
-        .finish();
+    let mut response = response.insert_header((header::LOCATION, place)).finish();
     if let Some(said) = said {
         said::remember(&press.deps, &mut response, &press.token, said);
     }
@@ -286,12 +284,16 @@ pub async fn cancel(
     path: web::Path<String>,
     deps: web::Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
-    answer(request, payload, path.into_inner(), deps, async |press| {
-        match cancel_order(press).await {
+    answer(
+        request,
+        payload,
+        path.into_inner(),
+        deps,
+        async |press| match cancel_order(press).await {
             Ok(end) => end,
             Err(problem) => End::Trouble(problem),
-        }
-    })
+        },
+    )
     .await
 }
 
@@ -303,8 +305,7 @@ async fn cancel_order(press: &Press) -> Result<End, Problem> {
     let reply = tell(deps, id, Command::Cancel, Vec::new()).await?;
     if let Verdict::Refused(refusal) = &reply.verdict {
         let problem = refusal::refused(refusal, &reply.stored, &deps.view(), deps.clock.now());
-        let said = matches!(refusal, Refusal::AlreadyPaid)
-            .then(|| Said::Paid(deps.clock.now()));
+        let said = matches!(refusal, Refusal::AlreadyPaid).then(|| Said::Paid(deps.clock.now()));
         return Ok(End::Refused(reply.stored, said, problem));
     }
     let mut stored = reply.stored;

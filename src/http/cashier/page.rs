@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::panel::{Panel, Scene, short};
-use super::times::Zone;
 use super::said::{self, Said};
+use super::times::Zone;
 use super::visitor::{App, PAGE_POLICY, Visitor, html, zone};
 use crate::http::Deps;
 use crate::http::assets;
@@ -329,7 +329,10 @@ pub async fn find(deps: &Deps, token: &str) -> Result<std::sync::Arc<StoredOrder
 
 fn demo_wallet_url(deps: &Deps) -> Option<&str> {
     let settings = &deps.settings;
-    settings.demo_wallet_url.as_deref().filter(|_| settings.demo)
+    settings
+        .demo_wallet_url
+        .as_deref()
+        .filter(|_| settings.demo)
 }
 
 /// What changes, for one visitor, now.

@@ -75,7 +75,10 @@ async fn scan(
                 Wallet::Alipay => Product::AlipayCreate,
             };
             let proof = proof::seal(deps, scanned.attempt.id, payer);
-            take(deps, visitor, token, &scanned, payer, product, writes, &proof).await
+            take(
+                deps, visitor, token, &scanned, payer, product, writes, &proof,
+            )
+            .await
         }
         Payer::StartOver => restart(deps, visitor, token, &scanned, again).await,
         Payer::Unreachable => retry(deps, visitor, token, &scanned.stored).await,
@@ -236,7 +239,10 @@ async fn press(
     };
     let writes = vec![keyed(request, deps, scanned)];
     let product = Product::AlipayWap;
-    take(deps, visitor, token, scanned, payer, product, writes, &proof).await
+    take(
+        deps, visitor, token, scanned, payer, product, writes, &proof,
+    )
+    .await
 }
 
 /// The slot of a browser that no wallet names: its address, which H5 asks for.
@@ -267,7 +273,14 @@ pub async fn claim(
         payer,
         product,
     };
-    tell(deps, scanned.stored.order.id, command, writes).await
+    let reply = tell(deps, scanned.stored.order.id, command, writes).await?;
+    let outcome = match &reply.verdict {
+        Verdict::Applied => "claimed",
+        Verdict::Already(_) => "again",
+        Verdict::Refused(refusal) => Standing::of_refusal(refusal).name(),
+    };
+    metrics::counter!("enrollpay_scans_total", "outcome" => outcome).increment(1);
+    Ok(reply)
 }
 
 #[expect(
