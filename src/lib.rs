@@ -1,6 +1,9 @@
 pub mod actors;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod faults;
 pub mod http;
 pub mod locks;

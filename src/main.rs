@@ -1,3 +1,10 @@
-//! The one binary.
+//! The one binary: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    enrollpay::cli::run()
+}

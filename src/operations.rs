@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -77,7 +78,8 @@ pub enum OperationError {
 }
 
 /// Checks an address that webhooks would go to; says what is expected where it does not fit.
-pub type WebhookUrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+pub type WebhookUrlCheck =
+    Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Everything an operation needs.
 #[derive(Clone)]
@@ -129,7 +131,7 @@ impl Operations {
             return Err(wrong("--name", &name, "1 to 100 characters"));
         }
         if let Some(url) = &webhook_url {
-            self.check_url(url)?;
+            self.check_url(url).await?;
         }
         let mut chosen: Vec<(AccountId, crate::order::Wallet)> = Vec::new();
         for text in accounts {
@@ -199,7 +201,7 @@ impl Operations {
         if changes.webhook_url.is_some() {
             merchant.webhook_url = text(changes.webhook_url);
             if let Some(url) = &merchant.webhook_url {
-                self.check_url(url)?;
+                self.check_url(url).await?;
             }
         }
         if let Some(hosts) = changes.return_hosts {
@@ -303,8 +305,10 @@ impl Operations {
         self.sealer.seal(place, secret.as_bytes())
     }
 
-    fn check_url(&self, url: &str) -> Result<(), OperationError> {
-        (self.check_webhook_url)(url).map_err(|expected| wrong("webhook_url", url, &expected))
+    async fn check_url(&self, url: &str) -> Result<(), OperationError> {
+        (self.check_webhook_url)(url.to_owned())
+            .await
+            .map_err(|why| wrong("webhook_url", url, &why))
     }
 
     fn account(&self, text: &str) -> Result<(AccountId, crate::order::Wallet), OperationError> {

@@ -6,18 +6,23 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::house::House;
+use super::messages::Call;
 use super::options::Options;
 use super::requests::{self, trade_of};
 use super::{Orders, Request, meters};
 use crate::faults::crash_point;
+use crate::order::decide::CALL_TIMEOUT_MS;
 use crate::order::{
     AccountId, AttemptNumber, CaptureReport, CloseAnswer, Command, Effect, OutTradeNo, QueryAnswer,
     RefundAnswer, RefundId, TradeAnswer,
 };
 use crate::provider::{Provider, Success, TradeState};
 use crate::store::{Actor, StoredOrder};
+
+const WIRE_MARGIN_MS: i64 = 5_000;
 
 /// The calls of one account.
 #[derive(Debug)]
@@ -47,7 +52,7 @@ pub(super) fn start(
     house: &Arc<House>,
     stored: &Arc<StoredOrder>,
     effect: &Effect,
-) -> Option<Weak<()>> {
+) -> Option<Weak<Call>> {
     let name = meters::effect_name(effect);
     let account = account_of(stored, effect)?;
     let Some(line) = house.lines.get(&account) else {
@@ -61,13 +66,11 @@ pub(super) fn start(
         metrics::counter!("enrollpay_mailbox_rejected_total", "kind" => "effect").increment(1);
         return None;
     }
-    let call = Arc::new(());
+    let call = Arc::new(Call {
+        asked_at: Instant::now(),
+    });
     let handle = Arc::downgrade(&call);
-    let under_way = UnderWay {
-        line,
-        name,
-        _call: call,
-    };
+    let under_way = UnderWay { line, name, call };
     metrics::gauge!("enrollpay_effects_in_flight").increment(1);
     let (house, stored, effect) = (Arc::clone(house), Arc::clone(stored), effect.clone());
     let caller = house.caller.clone();
@@ -87,7 +90,7 @@ pub(super) fn start(
 struct UnderWay {
     line: Arc<Line>,
     name: &'static str,
-    _call: Arc<()>,
+    call: Arc<Call>,
 }
 
 impl Drop for UnderWay {
@@ -123,15 +126,21 @@ fn account_of(stored: &StoredOrder, effect: &Effect) -> Option<AccountId> {
 
 async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_way: &UnderWay) {
     let line = &under_way.line;
-    let Ok(_turn) = line.turns.acquire().await else {
+    let provider = &*line.provider;
+    // Waiting for a turn counts: an order call must not reach the provider after the heart has
+    // concluded from its silence that it never will.
+    let until = under_way.call.asked_at + call_limit(&house.options);
+    let Ok(Ok(_turn)) = tokio::time::timeout_at(until, line.turns.acquire()).await else {
         return;
     };
-    let provider = &*line.provider;
-    let limit = Duration::from_millis(house.options.call_timeout_ms.max(1));
+    if Instant::now() >= until {
+        return;
+    }
     let id = stored.order.id;
     let command = match effect {
         Effect::MakeTrade { attempt } => {
-            let asked = tokio::time::timeout(limit, make(house, provider, stored, *attempt)).await;
+            let asked =
+                tokio::time::timeout_at(until, make(house, provider, stored, *attempt)).await;
             let answer = asked.unwrap_or(TradeAnswer::Unknown);
             crash_point("c4");
             Command::TradeAnswer {
@@ -144,7 +153,7 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
                 order: id,
                 attempt: *attempt,
             };
-            let asked = tokio::time::timeout(limit, provider.query_trade(number)).await;
+            let asked = tokio::time::timeout_at(until, provider.query_trade(number)).await;
             let state = asked.unwrap_or(TradeState::Unknown);
             Command::QueryAnswer {
                 attempt: *attempt,
@@ -156,7 +165,7 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
                 order: id,
                 attempt: *attempt,
             };
-            let asked = tokio::time::timeout(limit, provider.close_trade(number)).await;
+            let asked = tokio::time::timeout_at(until, provider.close_trade(number)).await;
             crash_point("c10");
             Command::CloseAnswer {
                 attempt: *attempt,
@@ -164,7 +173,7 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
             }
         }
         Effect::RefundSurplus { refund } => {
-            let asked = tokio::time::timeout(limit, give_back(house, provider, stored, *refund));
+            let asked = tokio::time::timeout_at(until, give_back(house, provider, stored, *refund));
             let answer = asked.await.unwrap_or(RefundAnswer::Unknown);
             crash_point("c12");
             Command::RefundAnswer {
@@ -174,7 +183,7 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
         }
     };
     let told = Orders::of(Arc::clone(house))
-        .tell(
+        .tell_answer(
             id,
             Request {
                 command,
@@ -182,12 +191,19 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
                 request_id: None,
                 writes: Vec::new(),
             },
+            Arc::clone(&under_way.call),
         )
         .await;
     if let Err(error) = told {
         // Nothing is lost: the question is due again, and so is its answer.
         tracing::warn!(order = %id, effect = under_way.name, %error, "a provider's answer was not recorded");
     }
+}
+
+/// Shorter than the heart's own limit, by a margin for what is on the wire already.
+fn call_limit(options: &Options) -> Duration {
+    let most = u64::try_from(CALL_TIMEOUT_MS - WIRE_MARGIN_MS).unwrap_or_default();
+    Duration::from_millis(options.call_timeout_ms.clamp(1, most))
 }
 
 async fn make(

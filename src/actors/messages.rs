@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::admission::{Class, Permit};
 use super::{OrdersError, Reply, Request};
@@ -23,6 +24,8 @@ pub(super) struct Tell {
     /// Held until the command is dealt with.
     pub _permit: Option<Permit>,
     pub pending: Option<Pending>,
+    /// Which call this answers, where it answers one.
+    pub call: Option<Arc<Call>>,
 }
 
 impl actix::Message for Tell {
@@ -41,6 +44,12 @@ impl Tell {
             let _ = answer.send(answered);
         }
     }
+}
+
+/// One provider call, from when its order asks until the answer was told. The address is its name.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub asked_at: Instant,
 }
 
 /// Counts a message for one actor from when its shard sends it until it is dealt with.

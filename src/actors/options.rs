@@ -33,7 +33,8 @@ pub struct Options {
     pub calls_per_account: usize,
     /// Calls that wait for their turn at one account; more are dropped, and are due again.
     pub calls_waiting: usize,
-    /// After this a provider call is given up: its answer is unknown.
+    /// After this, waiting for its turn included, a provider call is given up: its answer is unknown.
+    /// At most 25 s: the heart takes an order call for over after 30.
     pub call_timeout_ms: u64,
     /// An order with nothing going on leaves memory after this.
     pub idle_ms: u64,

@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use super::admission::Class;
 use super::command_path::{Done, carry_out};
 use super::house::House;
-use super::messages::{Generation, Idle, Leave, Tell};
+use super::messages::{Call, Generation, Idle, Leave, Tell};
 use super::shard::Shard;
-use super::{Request, effects};
+use super::{OrdersError, Reply, Request, Verdict, effects};
 use crate::faults::crash_point;
-use crate::order::{Command, Effect, OrderId};
+use crate::order::{Answer, Command, Effect, OrderId, QueryAnswer};
 use crate::store::{Actor as Cause, StoredOrder};
 
 /// The least pause between two wake-ups.
@@ -41,8 +41,8 @@ pub(super) struct OrderActor {
     stored: Option<Arc<StoredOrder>>,
     last_used: Instant,
     alarm: Option<(Instant, SpawnHandle)>,
-    /// Calls whose answers are not in yet: the same is not asked twice at a time.
-    under_way: Vec<(Effect, Weak<()>)>,
+    /// Calls whose answers are not in yet, the last of each kind.
+    under_way: Vec<(Effect, Weak<Call>)>,
 }
 
 impl OrderActor {
@@ -79,6 +79,20 @@ impl OrderActor {
             work.into_actor(self)
                 .map(|(done, tell), actor, context| actor.finish(done, tell, context)),
         );
+    }
+
+    /// An answer to a question that was asked again since, or by an actor before this one. Money is
+    /// news whenever it comes; anything else of it proves nothing now.
+    fn is_outdated(&self, tell: &Tell) -> bool {
+        let Command::QueryAnswer { attempt, answer } = &tell.request.command else {
+            return false;
+        };
+        let Some(call) = &tell.call else { return false };
+        let asked = Effect::QueryTrade { attempt: *attempt };
+        !matches!(answer, QueryAnswer::Paid(_))
+            && !self.under_way.iter().any(|(effect, latest)| {
+                *effect == asked && std::ptr::eq(latest.as_ptr(), Arc::as_ptr(call))
+            })
     }
 
     fn finish(&mut self, done: Done, mut tell: Tell, context: &mut Context<Self>) {
@@ -123,10 +137,13 @@ impl OrderActor {
         }
     }
 
-    /// Calls beside the actor. What is under way already is not asked again.
+    /// Calls beside the actor. What is under way already is not asked again, but for a question: the
+    /// heart judges an answer by when it asked last, so only the last question's answer may count.
     fn dispatch(&mut self, effect: Effect) {
         self.under_way.retain(|(_, call)| call.strong_count() > 0);
-        if self.under_way.iter().any(|(other, _)| *other == effect) {
+        if matches!(effect, Effect::QueryTrade { .. }) {
+            self.under_way.retain(|(other, _)| *other != effect);
+        } else if self.under_way.iter().any(|(other, _)| *other == effect) {
             return;
         }
         let Some(stored) = &self.stored else { return };
@@ -186,6 +203,7 @@ impl OrderActor {
                 answer: None,
                 _permit: None,
                 pending: None,
+                call: None,
             };
             return self.begin(tick, context);
         }
@@ -233,6 +251,17 @@ impl Handler<Tell> for OrderActor {
     type Result = ();
 
     fn handle(&mut self, tell: Tell, context: &mut Self::Context) {
+        if self.is_outdated(&tell) {
+            let answered = self.stored.as_ref().map(|stored| Reply {
+                stored: Arc::clone(stored),
+                verdict: Verdict::Already(Answer::Stale),
+            });
+            tell.answer(answered.ok_or(OrdersError::ActorLost));
+            if self.stored.is_none() {
+                self.announce_idle();
+            }
+            return;
+        }
         self.begin(tell, context);
     }
 }

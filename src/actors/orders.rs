@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::admission::Class;
 use super::command_path::timeline;
 use super::house::House;
-use super::messages::Tell;
+use super::messages::{Call, Tell};
 use super::requests::{self, CannotAsk};
 use super::{NewOrder, Orders, OrdersError, Reply, Request, meters};
 use crate::faults::crash_point;
@@ -88,12 +88,31 @@ impl Orders {
     pub async fn tell(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
         let command = meters::command_name(&request.command);
         let began = Instant::now();
-        let answer = self.ask(id, request).await;
+        let answer = self.ask(id, request, None).await;
         meters::answered(command, &answer, began.elapsed());
         answer
     }
 
-    async fn ask(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
+    /// The same for what a provider call has brought.
+    pub(super) async fn tell_answer(
+        &self,
+        id: OrderId,
+        request: Request,
+        call: Arc<Call>,
+    ) -> Result<Reply, OrdersError> {
+        let command = meters::command_name(&request.command);
+        let began = Instant::now();
+        let answer = self.ask(id, request, Some(call)).await;
+        meters::answered(command, &answer, began.elapsed());
+        answer
+    }
+
+    async fn ask(
+        &self,
+        id: OrderId,
+        request: Request,
+        call: Option<Arc<Call>>,
+    ) -> Result<Reply, OrdersError> {
         let house = &self.house;
         let class = Class::of(&request);
         if house.is_closed() || (house.is_stopping() && class != Class::Fact) {
@@ -119,6 +138,7 @@ impl Orders {
             answer: Some(answer),
             _permit: Some(permit),
             pending: None,
+            call,
         });
         answered.await.unwrap_or_else(|_| {
             Err(if house.is_closed() {

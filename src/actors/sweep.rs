@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
 
 use super::house::House;
-use super::{Orders, Request};
+use super::{Orders, Request, Verdict};
 use crate::order::Command;
 use crate::store::Actor;
 
@@ -56,8 +56,9 @@ async fn sweep(house: &Arc<House>) {
                         request_id: None,
                         writes: Vec::new(),
                     };
-                    // One that failed is still due at the next sweep.
-                    orders.tell(id, tick).await.is_ok()
+                    // One that failed, or did not move, is still due at the next sweep.
+                    let reply = orders.tell(id, tick).await;
+                    reply.is_ok_and(|reply| reply.verdict == Verdict::Applied)
                 }
             })
             .buffer_unordered(house.options.sweep_wakes.max(1))

@@ -5,7 +5,6 @@
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +14,7 @@ use super::AppError;
 use crate::clock::Clock;
 use crate::config::DEMO_KEY_MARK;
 use crate::random::Random;
+use crate::simulator;
 use crate::simulator::keys::DemoKeys as ProviderKeys;
 
 /// Everything that demo mode made for itself.
@@ -30,8 +30,8 @@ impl DemoKeys {
     /// Reads the file, or makes the keys and writes it.
     pub(super) fn at(
         path: &Path,
-        clock: &Arc<dyn Clock>,
-        random: &Arc<dyn Random>,
+        clock: &dyn Clock,
+        random: &dyn Random,
     ) -> Result<Self, AppError> {
         read_or_make(path, || {
             let key = || {
@@ -43,7 +43,7 @@ impl DemoKeys {
                 field_key: key(),
                 index_key: key(),
                 token_key: key(),
-                providers: ProviderKeys::generate(clock.as_ref(), random.as_ref())
+                providers: simulator::keys::generate(clock, random)
                     .map_err(|error| AppError::Demo(error.to_string()))?,
             })
         })
@@ -56,7 +56,12 @@ impl DemoKeys {
                 .decode(text)
                 .ok()
                 .and_then(|bytes| bytes.try_into().ok())
-                .ok_or_else(|| AppError::Demo("the file of demo keys is damaged: delete the demo's folder and start anew".to_owned()))
+                .ok_or_else(|| {
+                    AppError::Demo(
+                        "the file of demo keys is damaged: delete the demo's folder and start anew"
+                            .to_owned(),
+                    )
+                })
         };
         Ok([
             decode(&self.field_key)?,
@@ -83,8 +88,14 @@ pub(super) fn read_or_make<T: Serialize + DeserializeOwned>(
     }
 }
 
-/// Written beside and renamed, so that a kill leaves no half file.
-fn write_secret<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+pub(super) fn write_secret<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    write_file(path, &text)
+}
+
+/// For this user alone; written beside and renamed, so that a kill leaves no half file.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()
         .write(true)
@@ -92,8 +103,7 @@ fn write_secret<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&temporary)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    file.write_all(b"\n")?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(temporary, path)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use super::Failure;
@@ -54,7 +54,7 @@ impl Call {
             timestamp,
             &nonce,
             &body,
-            &credentials.secret,
+            credentials.secret.expose_secret(),
         );
         let authorization = format!(
             "ENROLLPAY-HMAC-SHA256 key_id=\"{}\",timestamp=\"{timestamp}\",nonce=\"{nonce}\",signature=\"{signature}\"",
@@ -81,25 +81,32 @@ impl Call {
             .build()
             .map_err(Failure::new)?;
         let mut request = client
-            .request(method, format!("{}{}", url.trim_end_matches('/'), self.path))
+            .request(
+                method,
+                format!("{}{}", url.trim_end_matches('/'), self.path),
+            )
             .header("authorization", authorization);
         if !body.is_empty() {
             request = request.header("content-type", "application/json");
         }
         for header in &self.headers {
-            let (name, value) = header
-                .split_once(':')
-                .ok_or_else(|| Failure::new(format!("--header: found {header:?}, expected 'Name: value'")))?;
+            let (name, value) = header.split_once(':').ok_or_else(|| {
+                Failure::new(format!(
+                    "--header: found {header:?}, expected 'Name: value'"
+                ))
+            })?;
             request = request.header(name.trim(), value.trim());
         }
         let answer = request.body(body).send().await.map_err(|error| {
-            Failure::later(format!("{url} does not answer ({error}); is `enrollpay serve` running?"))
+            Failure::later(format!(
+                "{url} does not answer ({error}); is `enrollpay serve` running?"
+            ))
         })?;
         let status = answer.status();
         let text = answer.text().await.map_err(Failure::new)?;
         match serde_json::from_str::<Value>(&text) {
-            Ok(value) => println!("{value:#}"),
-            Err(_) => println!("{text}"),
+            Ok(value) => super::output::line(format_args!("{value:#}")),
+            Err(_) => super::output::line(format_args!("{text}")),
         }
         if status.is_success() {
             Ok(())

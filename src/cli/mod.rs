@@ -108,7 +108,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let format = arguments.format.unwrap_or_else(Format::of_standard_output);
     let load = || Config::load(arguments.config.as_deref(), std::env::vars());
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(load()?),
+        Command::Serve => serve::run(&load()?),
         Command::Migrate => migrate::run(&load()?),
         Command::Merchant(merchant) => merchant.run(&load()?, format),
         Command::Event(event) => event.run(&load()?, format),

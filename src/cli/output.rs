@@ -20,15 +20,25 @@ impl Format {
     }
 }
 
+/// Writes a line of data; a reader that has gone (`| head`) ends the program quietly, as in any tool.
+pub(super) fn line(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// Prints what a command answers.
 pub(super) fn print(value: &Value, format: Format) {
     match (format, value) {
-        (Format::Json, Value::Array(rows)) => rows.iter().for_each(|row| println!("{row}")),
-        (Format::Json, one) => println!("{one}"),
+        (Format::Json, Value::Array(rows)) => {
+            rows.iter().for_each(|row| line(format_args!("{row}")))
+        }
+        (Format::Json, one) => line(format_args!("{one}")),
         (Format::Table, Value::Array(rows)) => {
             for (index, row) in rows.iter().enumerate() {
                 if index > 0 {
-                    println!();
+                    line(format_args!(""));
                 }
                 print_one(row);
             }
@@ -39,15 +49,15 @@ pub(super) fn print(value: &Value, format: Format) {
 
 fn print_one(value: &Value) {
     let Value::Object(members) = value else {
-        println!("{value}");
+        line(format_args!("{value}"));
         return;
     };
     let width = members.keys().map(String::len).max().unwrap_or_default();
     for (name, member) in members {
         match member {
-            Value::String(text) => println!("{name:width$}  {text}"),
-            Value::Null => println!("{name:width$}  -"),
-            other => println!("{name:width$}  {other}"),
+            Value::String(text) => line(format_args!("{name:width$}  {text}")),
+            Value::Null => line(format_args!("{name:width$}  -")),
+            other => line(format_args!("{name:width$}  {other}")),
         }
     }
 }

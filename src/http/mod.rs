@@ -3,10 +3,13 @@
 
 pub mod address;
 pub mod admin;
+pub mod assets;
 pub mod attempts;
 pub mod auth;
 pub mod body;
 pub mod docs;
+pub mod callbacks;
+pub mod cashier;
 pub mod edge;
 pub mod idempotency;
 pub mod json;
@@ -19,6 +22,7 @@ pub mod queries;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod words;
 
 use std::sync::Arc;
 
@@ -39,6 +43,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub settings: Arc<Settings>,
+    /// The open event streams: end them before the server stops.
+    pub streams: cashier::streams::Streams,
 }
 
 /// What the configuration says to this room.
@@ -55,6 +61,8 @@ pub struct Settings {
     /// How long one code lives, in milliseconds.
     pub qr_ms: i64,
     pub limits: Limits,
+    /// Demo mode: the page of the simulated wallet, linked to under each code.
+    pub demo_wallet_url: Option<String>,
 }
 
 /// `limits.*` of the configuration.

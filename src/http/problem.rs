@@ -141,6 +141,9 @@ catalogue! {
     NotClaimed "not_claimed" 409 "Not claimed"
         "Only who scanned this code may do this."
         "Scan the code first.";
+    PageStale "page_stale" 403 "Page too old"
+        "A form was sent that does not belong to this browser's visit: the page was open too long, or another site sent it."
+        "Load the page again and press once more.";
     RateLimited "rate_limited" 429 "Too many requests"
         "One of the limits on requests was reached; limit names it."
         "Wait as Retry-After says and spread your requests.";

@@ -114,7 +114,8 @@ impl Qr {
         Ok(picture)
     }
 
-    fn is_dark(&self, x: u32, y: u32) -> bool {
+    /// Is this module dark? Counted from the corner of the quiet zone.
+    pub fn is_dark(&self, x: u32, y: u32) -> bool {
         let inside = |at: u32| i32::try_from(at).map_or(-1, |at| at - QUIET);
         self.0.get_module(inside(x), inside(y))
     }

@@ -13,7 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-use super::{Deps, docs, edge, openapi, problem};
+use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -112,6 +112,9 @@ pub fn public_with(
         }
         config.service(
             everything
+                .configure(assets::routes)
+                .configure(cashier::routes)
+                .configure(callbacks::configure)
                 .default_service(web::route().to(problem::nowhere))
                 .wrap(middleware::from_fn(edge::edge)),
         );

@@ -360,7 +360,10 @@ mod tests {
         let english = Language::English.words().entries();
         assert!(chinese.len() > 100);
         for ((key, chinese), (_, english)) in chinese.iter().zip(&english) {
-            assert!(!chinese.trim().is_empty() && !english.trim().is_empty(), "{key}");
+            assert!(
+                !chinese.trim().is_empty() && !english.trim().is_empty(),
+                "{key}"
+            );
             assert_eq!(placeholders(chinese), placeholders(english), "{key}");
             assert!(!chinese.contains('!') && !english.contains('!'), "{key}");
         }
@@ -371,7 +374,10 @@ mod tests {
         assert_eq!(Language::accepted(""), Language::Chinese);
         assert_eq!(Language::accepted("fr"), Language::Chinese);
         assert_eq!(Language::accepted("en-GB,en;q=0.9"), Language::English);
-        assert_eq!(Language::accepted("en;q=0.5, zh-CN;q=0.8"), Language::Chinese);
+        assert_eq!(
+            Language::accepted("en;q=0.5, zh-CN;q=0.8"),
+            Language::Chinese
+        );
         assert_eq!(Language::accepted("zh;q=0, en;q=0.1"), Language::English);
         assert_eq!(Language::chosen("lang=en"), Some(Language::English));
         assert_eq!(Language::chosen("a=b&lang=zh-CN"), Some(Language::Chinese));

@@ -4,6 +4,13 @@
 //! Every call has three kinds of answer: yes, surely not, and *unknown*. A timeout, a 5xx, a redirect
 //! or an answer whose signature does not verify proves nothing and is unknown.
 
+pub mod alipay;
+mod beijing;
+mod http;
+pub mod rsa;
+mod texts;
+pub mod wechatpay;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -131,6 +138,19 @@ pub enum TradeState {
     NotFound,
     Closed,
     Unknown,
+}
+
+impl TradeState {
+    /// What a close comes to whose own answer leaves open what the trade is, and that was asked about.
+    fn close_answer(&self) -> CloseAnswer {
+        match self {
+            Self::Paid(_) => CloseAnswer::AlreadyPaid,
+            Self::Unpaid => CloseAnswer::NotYet,
+            Self::NotFound => CloseAnswer::NotFound,
+            Self::Closed => CloseAnswer::Closed,
+            Self::Unknown => CloseAnswer::Unknown,
+        }
+    }
 }
 
 /// A success, as the provider signed it.

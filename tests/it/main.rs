@@ -1,8 +1,17 @@
+//! One integration binary: a file per promise.
+
+mod actors;
 mod api;
 mod bad_input;
+mod callbacks;
+mod dashboards;
+mod demo;
 mod heart;
 mod house;
 mod locks;
 mod openapi;
+mod simulator;
 mod store;
+mod vectors_alipay;
+mod vectors_wechatpay;
 mod webhooks;

@@ -51,6 +51,7 @@ macro_rules! store_suite {
             settings_and_evidence_are_kept,
             an_orders_events_leave_in_order,
             no_merchant_waits_for_another,
+            what_is_undelivered_is_listed_oldest_first,
             the_outbox_is_gauged,
             orders_are_counted_by_status,
             what_is_old_is_forgotten,

@@ -4,6 +4,7 @@
     reason = "a test may stop where its own set-up fails"
 )]
 
+mod embedded;
 mod outbox;
 mod receiver;
 
@@ -265,7 +266,7 @@ async fn silence_resets_and_endless_refusals_are_failures_within_the_time_limit(
         );
         let row = outbox.wait(event, |row| row.tries == 1).await;
         assert_eq!(row.state, DeliveryState::Pending, "{answer:?}");
-        assert_eq!(row.note, note, "{answer:?}");
+        assert_eq!(row.note, note, "{answer:?}: our words, no address");
         relay.stop().await;
     }
 }

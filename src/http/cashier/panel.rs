@@ -3,24 +3,27 @@
 
 use serde::Serialize;
 
-use super::code::Picture;
 use super::state::State;
 use super::times::{Zone, capitals};
+use crate::http::qr::Qr;
 use crate::http::words::{Words, fill};
-use crate::order::attempt::{Attempt, Phase, TradeStanding};
+use crate::order::attempt::{Attempt, Phase};
 use crate::order::state::{CaptureStanding, RefundStanding};
 use crate::order::{CodeMode, Fen, Order, Timestamp, Wallet};
-use crate::sealing::{Sealer, TokenKind};
 use crate::store::{PayerIdentity, StoredOrder};
+use crate::view::View;
 
 /// What a page needs beside the order to write a panel.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
     pub words: &'static Words,
     pub zone: Zone,
-    pub public_url: &'a str,
-    pub sealer: &'a Sealer,
+    pub view: &'a View,
     pub now: Timestamp,
+    /// The page is open on a phone that can pay right there.
+    pub pays_here: bool,
+    /// Demo mode only.
+    pub demo_wallet_url: Option<&'a str>,
 }
 
 /// How a state is announced to people who listen.
@@ -58,14 +61,13 @@ impl Tone {
 pub struct Shown {
     /// Which attempt it belongs to.
     pub attempt: u16,
-    pub side: i32,
+    pub side: u32,
     pub path: String,
     pub label: String,
     pub caption: &'static str,
     pub tip: &'static str,
-    /// What the simulated wallet of demo mode is handed.
-    #[serde(skip)]
-    pub content: String,
+    /// Demo mode: the simulated wallet, with this code.
+    pub demo: Option<String>,
 }
 
 /// The button that starts a code.
@@ -154,7 +156,7 @@ impl Panel {
             until: live
                 .map(|live| fill(words.deadline_at, &[("time", &zone.clock(live.expires_at))])),
             phone: state == State::Scanned,
-            start: start(stored, state, words),
+            start: start(stored, state, scene),
             wallets: wallets(order, state),
             query: !matches!(
                 state,
@@ -165,7 +167,8 @@ impl Panel {
                     state,
                     State::Cancelling | State::Confirming | State::Unverified | State::Mismatch
                 ),
-            go: order.terms.mode == CodeMode::Unified
+            go: scene.pays_here
+                && order.terms.mode == CodeMode::Unified
                 && matches!(
                     state,
                     State::Review
@@ -192,6 +195,27 @@ impl Panel {
             again_ms: State::changes_at(order, now).map(|at| at.since(now)),
             done: state.is_final(),
             code,
+        }
+    }
+
+    /// Do both say the same, the running time aside?
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.standing() == other.standing()
+    }
+
+    /// Without what time alone changes.
+    #[must_use]
+    pub fn standing(&self) -> Self {
+        Self {
+            remaining_ms: None,
+            again_ms: None,
+            checked: String::new(),
+            heading: if self.state == State::Warning.name() {
+                String::new()
+            } else {
+                self.heading.clone()
+            },
+            ..self.clone()
         }
     }
 
@@ -243,13 +267,17 @@ fn announce(state: State) -> Announce {
 
 fn sentences(stored: &StoredOrder, state: State, scene: Scene<'_>) -> (String, String) {
     let Scene {
-        words: w, zone, now, ..
+        words: w,
+        zone,
+        now,
+        ..
     } = scene;
     let order = &stored.order;
     let native = order.live_attempt().and_then(|live| live.native);
     let (heading, text) = match state {
         State::Review => (w.review_heading, w.review_text),
         State::Notice => (w.notice_heading, w.notice_text),
+        State::Ready if scene.pays_here => (w.phone_heading, w.phone_text),
         State::Ready => (w.ready_heading, w.ready_text),
         State::Choose => (w.choose_heading, w.choose_text),
         State::TooClose => (w.too_close_heading, w.too_close_text),
@@ -340,29 +368,10 @@ pub fn wallet_name(wallet: Wallet, words: &'static Words) -> &'static str {
 }
 
 /// What the live attempt's code holds, while it may be shown.
-pub fn content_of(order: &Order, live: &Attempt, scene: Scene<'_>) -> Option<String> {
-    match (&live.phase, live.native, &live.trade) {
-        (Phase::Shown, None, _) if live.claim.is_none() => {
-            Some(scan_address(order, live, scene.public_url, scene.sealer))
-        }
-        (Phase::Shown, Some(_), Some(trade)) => match &trade.standing {
-            TradeStanding::Made { handle, .. } => Some(handle.to_string()),
-            _ => None,
-        },
-        _ => None,
-    }
-    .filter(|_| live.expires_at > scene.now)
-}
-
-/// Where a unified code leads.
-pub fn scan_address(
-    _order: &Order,
-    attempt: &Attempt,
-    public_url: &str,
-    sealer: &Sealer,
-) -> String {
-    let token = sealer.token(TokenKind::Scan, &attempt.id.to_string(), 0);
-    format!("{public_url}/s/{token}")
+pub fn content_of(live: &Attempt, view: &View, now: Timestamp) -> Option<String> {
+    (live.phase == Phase::Shown && live.expires_at > now)
+        .then(|| view.qr_content(live))
+        .flatten()
 }
 
 fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
@@ -371,15 +380,11 @@ fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
     }
     let words = scene.words;
     let live = order.live_attempt()?;
-    let content = content_of(order, live, scene)?;
-    let picture = Picture::of(&content).ok()?;
+    let content = content_of(live, scene.view, scene.now)?;
+    let picture = Qr::of(&content).ok()?;
     let (caption, wallets, tip) = match live.native {
         None => (words.scan_with, words.both_wallets, words.album_tip),
-        Some(Wallet::Wechat) => (
-            words.scan_with_wechat,
-            words.wechat,
-            words.album_tip_native,
-        ),
+        Some(Wallet::Wechat) => (words.scan_with_wechat, words.wechat, words.album_tip_native),
         Some(Wallet::Alipay) => (words.scan_with_alipay, words.alipay, ""),
     };
     let amount = order.terms.amount.to_string();
@@ -393,11 +398,16 @@ fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
         ),
         caption,
         tip,
-        content,
+        demo: scene.demo_wallet_url.map(|url| {
+            let scan: String =
+                url::form_urlencoded::byte_serialize(content.as_bytes()).collect();
+            format!("{url}?scan={scan}")
+        }),
     })
 }
 
-fn start(stored: &StoredOrder, state: State, words: &'static Words) -> Option<Start> {
+fn start(stored: &StoredOrder, state: State, scene: Scene<'_>) -> Option<Start> {
+    let words = scene.words;
     let native = stored.order.terms.mode == CodeMode::Native;
     let tick = stored.snapshot.payer_identity == PayerIdentity::Confirm
         && stored.order.attempts.is_empty();
@@ -417,10 +427,10 @@ fn start(stored: &StoredOrder, state: State, words: &'static Words) -> Option<St
     }
     Some(Start {
         label,
-        auto: matches!(state, State::Ready | State::Superseded),
+        auto: state == State::Superseded || (state == State::Ready && !scene.pays_here),
         ask: state == State::Scanned,
         tick,
-        primary,
+        primary: primary && !scene.pays_here,
     })
 }
 
@@ -458,8 +468,14 @@ fn voucher(order: &Order, scene: Scene<'_>) -> Vec<(&'static str, String)> {
         return Vec::new();
     };
     vec![
-        (words.paid_at, scene.zone.date_and_clock(payment.succeeded_at)),
-        (words.paid_with, wallet_name(payment.wallet, words).to_owned()),
+        (
+            words.paid_at,
+            scene.zone.date_and_clock(payment.succeeded_at),
+        ),
+        (
+            words.paid_with,
+            wallet_name(payment.wallet, words).to_owned(),
+        ),
         (words.transaction, payment.transaction_id.to_string()),
         (words.capitals, capitals(payment.amount)),
     ]

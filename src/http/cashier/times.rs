@@ -16,8 +16,8 @@ impl Zone {
     }
 
     fn write(self, at: Timestamp, format: &str) -> String {
-        let offset = Offset::from_seconds(self.minutes_east.saturating_mul(60))
-            .unwrap_or(Offset::UTC);
+        let offset =
+            Offset::from_seconds(self.minutes_east.saturating_mul(60)).unwrap_or(Offset::UTC);
         jiff::Timestamp::from_millisecond(at.as_millis())
             .map(|instant| {
                 instant

@@ -246,6 +246,7 @@ impl Gateway {
             well_known_files: None,
             qr_ms: 180_000,
             limits: wishes.limits,
+            demo_wallet_url: None,
         };
         let view = enrollpay::view::View {
             public_url: settings.public_url.clone(),
@@ -276,6 +277,7 @@ impl Gateway {
             clock: shared,
             random,
             settings: Arc::new(settings),
+            streams: enrollpay::http::cashier::streams::Streams::default(),
         };
         let public = routes::public(deps.clone());
         let server = HttpServer::new(move || App::new().configure(public.clone()))

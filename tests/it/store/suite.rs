@@ -819,6 +819,15 @@ pub async fn merchants_and_keys_are_kept(place: &dyn Place) {
     };
     assert!(is_broken(&commit_write(&store, save(&stolen)).await));
     assert_eq!(store.key(key_id(2)).await.unwrap(), None);
+
+    let second = MerchantKey {
+        id: key_id(2),
+        ..found.clone()
+    };
+    commit_write(&store, save(&second)).await.unwrap();
+    let of = async |merchant| store.keys_of(merchant_id(merchant)).await.unwrap();
+    assert_eq!(of(1).await, vec![found, second]);
+    assert_eq!(of(2).await, vec![]);
 }
 
 fn setting(name: &str, value: &str) -> Write {
@@ -939,6 +948,23 @@ pub async fn no_merchant_waits_for_another(place: &dyn Place) {
     assert_eq!(due(9, 2).await, events(&[1, 11, 21, 2, 12]));
     assert_eq!(due(99, 99).await.len(), 9);
     assert_eq!(due(0, 9).await, vec![]);
+}
+
+pub async fn what_is_undelivered_is_listed_oldest_first(place: &dyn Place) {
+    use DeliveryState::{Delivered, Parked};
+    let store = place.open().await;
+    with_events(&store, 1, 1, &[10, 20]).await;
+    with_events(&store, 2, 2, &[15, 30]).await;
+    for (event, state) in [(10, Delivered), (15, Parked), (30, Parked)] {
+        let verdict = commit_write(&store, delivery(event, state, None)).await;
+        assert_eq!(verdict, Ok(()));
+    }
+    let list = async |all, limit| ids(&store.outbox_undelivered(all, limit).await.unwrap());
+    let events = |numbers: &[u32]| numbers.iter().map(|n| event_id(*n)).collect::<Vec<_>>();
+    assert_eq!(list(false, 10).await, events(&[15, 30]));
+    assert_eq!(list(false, 1).await, events(&[15]));
+    assert_eq!(list(true, 10).await, events(&[15, 20, 30]));
+    assert_eq!(list(true, 2).await, events(&[15, 20]));
 }
 
 pub async fn the_outbox_is_gauged(place: &dyn Place) {

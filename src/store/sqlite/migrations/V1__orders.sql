@@ -171,7 +171,7 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_pending_by_merchant ON outbox (merchant, next_at, id) WHERE state = 'pending';
 CREATE INDEX outbox_pending_by_order ON outbox (order_id, version, id, created_at)
     WHERE state = 'pending';
-CREATE INDEX outbox_parked ON outbox (merchant, id) WHERE state = 'parked';
+CREATE INDEX outbox_parked ON outbox (created_at, id) WHERE state = 'parked';
 
 CREATE TRIGGER outbox_frozen BEFORE UPDATE OF
     id, merchant, order_id, version, kind, body, created_at ON outbox

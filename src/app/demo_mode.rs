@@ -1,0 +1,186 @@
+//! What demo mode runs beside the gateway: the simulated providers, and a demo enrolment system that
+//! is a merchant like any other.
+
+use std::net::SocketAddr;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::demo_keys::{read_or_make, write_secret};
+use super::keys::Keys;
+use super::{AppError, Foundation, accounts, demo_merchant_file};
+use crate::config::{Config, Mode};
+use crate::demo::{self, Demo};
+use crate::operations::{MerchantChanges, Operation};
+use crate::order::MerchantId;
+use crate::simulator::{self, Simulator};
+
+/// The simulators, before the gateway serves; they are absent where accounts are configured.
+pub(super) struct DemoMode {
+    simulator: Option<Simulator>,
+}
+
+/// Everything of the demo, while the gateway serves.
+pub(super) struct Open {
+    simulator: Option<Simulator>,
+    demo: Demo,
+}
+
+impl DemoMode {
+    pub(super) fn start(
+        config: &Config,
+        foundation: &Foundation,
+        keys: &Keys,
+    ) -> Result<Option<Self>, AppError> {
+        if config.mode != Mode::Demo {
+            return Ok(None);
+        }
+        let Some(demo) = keys
+            .demo
+            .as_ref()
+            .filter(|_| accounts::needs_simulators(config))
+        else {
+            return Ok(Some(Self { simulator: None }));
+        };
+        let options = simulator::Options {
+            state_file: Some(config.data_folder().join("simulator.json")),
+            ..simulator::Options::new(
+                free_or_any(config.simulator.listen),
+                demo.providers.wechat_options(),
+                demo.providers.alipay_options(),
+            )
+        };
+        let simulator =
+            simulator::start(options, foundation.clock.clone(), foundation.random.clone())
+                .map_err(|error| AppError::Demo(format!("simulator.listen: {error}")))?;
+        Ok(Some(Self {
+            simulator: Some(simulator),
+        }))
+    }
+
+    /// Where the simulators answer, such as `http://127.0.0.1:8083`.
+    pub(super) fn simulator_origin(&self) -> Option<&str> {
+        self.simulator.as_ref().map(Simulator::origin)
+    }
+
+    pub(super) fn wallet_url(&self) -> Option<String> {
+        self.simulator_origin()
+            .map(|origin| format!("{origin}/wallet"))
+    }
+
+    /// Registers the demo school, where this was not done before, and opens it.
+    pub(super) async fn open(
+        self,
+        config: &Config,
+        foundation: &Foundation,
+        keys: &Keys,
+    ) -> Result<Open, AppError> {
+        let merchant = demo_merchant(config, foundation, keys).await?;
+        let member = |name: &str| merchant[name].as_str().unwrap_or_default().to_owned();
+        let demo = demo::start(
+            demo::Options {
+                listen: free_or_any(config.demo.listen),
+                gateway_url: config.public_url(),
+                key_id: member("key_id"),
+                secret: SecretString::from(member("secret")),
+                webhook_secret: SecretString::from(member("webhook_secret")),
+                state_file: Some(config.data_folder().join("demo-school.json")),
+            },
+            foundation.clock.clone(),
+            foundation.random.clone(),
+        )
+        .await
+        .map_err(|error| AppError::Demo(format!("demo.listen: {error}")))?;
+        // Its port may differ from start to start.
+        super::operations(config, foundation, keys)?
+            .run(Operation::MerchantSet {
+                merchant: member("merchant_id"),
+                changes: MerchantChanges {
+                    webhook_url: Some(format!("http://{}/webhooks", demo.address())),
+                    ..MerchantChanges::default()
+                },
+            })
+            .await?;
+        Ok(Open {
+            simulator: self.simulator,
+            demo,
+        })
+    }
+}
+
+impl Open {
+    pub(super) fn demo_url(&self) -> String {
+        format!("http://{}/", self.demo.address())
+    }
+
+    pub(super) fn wallet_url(&self) -> Option<String> {
+        self.simulator
+            .as_ref()
+            .map(|simulator| format!("{}/wallet", simulator.origin()))
+    }
+
+    pub(super) async fn stop(self) {
+        self.demo.stop().await;
+        if let Some(simulator) = self.simulator {
+            simulator.stop().await;
+        }
+    }
+}
+
+/// The demo school's key and secrets, from the file beside the store, or from a new registration.
+async fn demo_merchant(
+    config: &Config,
+    foundation: &Foundation,
+    keys: &Keys,
+) -> Result<Value, AppError> {
+    let path = demo_merchant_file(config);
+    if path.exists() {
+        let kept: Value = read_or_make(&path, || Ok(Value::Null))?;
+        let id: Option<MerchantId> = kept["merchant_id"].as_str().and_then(|id| id.parse().ok());
+        if let Some(id) = id
+            && foundation.store.merchant(id).await?.is_some()
+        {
+            return Ok(kept);
+        }
+    }
+    let operations = super::operations(config, foundation, keys)?;
+    let mut accounts: Vec<String> = Vec::new();
+    for (account, wallet) in &operations.accounts {
+        let prefix = format!("{}=", wallet.as_str());
+        if !accounts.iter().any(|chosen| chosen.starts_with(&prefix)) {
+            accounts.push(format!("{prefix}{account}"));
+        }
+    }
+    let merchant = operations
+        .run(Operation::MerchantCreate {
+            name: "新疆维吾尔自治区自学考试（演示）".to_owned(),
+            webhook_url: None,
+            accounts,
+        })
+        .await?;
+    operations
+        .run(Operation::MerchantSet {
+            merchant: merchant["merchant_id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            changes: MerchantChanges {
+                help_payment: Some("缴费问题：0991-0000000（演示号码）".to_owned()),
+                help_fee: Some("费用疑问：0991-0000001（演示号码）".to_owned()),
+                ..MerchantChanges::default()
+            },
+        })
+        .await?;
+    write_secret(&path, &merchant)
+        .map_err(|error| AppError::Demo(format!("{}: {error}", path.display())))?;
+    Ok(merchant)
+}
+
+/// The address that was asked for, or any free port of it where it is taken: two demos may run.
+fn free_or_any(listen: SocketAddr) -> SocketAddr {
+    if std::net::TcpListener::bind(listen).is_ok() {
+        listen
+    } else {
+        SocketAddr::new(listen.ip(), 0)
+    }
+}

@@ -1,0 +1,135 @@
+//! The composition root: the only place that names concrete stores, locks and connectors, and the
+//! order in which everything starts and stops.
+
+mod accounts;
+pub mod commands;
+mod demo_keys;
+mod demo_mode;
+mod gauges;
+mod keys;
+mod node;
+mod simulation;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use node::serve;
+pub use simulation::{Simulation, simulate};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Mode};
+use crate::operations::{OperationError, Operations};
+use crate::random::{Random, SystemRandom};
+use crate::store::sqlite::{OpenError, Options as StoreOptions, SqliteStore};
+use crate::store::{Store, StoreError};
+use crate::webhook::guard::{Guard, Policy, SystemLookup};
+
+/// Why the gateway, or a command, did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Configuration(#[from] crate::config::ConfigError),
+    #[error("{key}: cannot listen on {address}: {why}")]
+    Listen {
+        key: &'static str,
+        address: String,
+        why: String,
+    },
+    #[error(transparent)]
+    OpenStore(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Provider(#[from] crate::provider::ProviderError),
+    #[error("{0}")]
+    Demo(String),
+    #[error("{0}")]
+    Start(String),
+    #[error("no node listens on the socket")]
+    NoNode,
+    #[error("the node's socket: {0}")]
+    Socket(String),
+    #[error("{0}")]
+    Node(String),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+}
+
+impl AppError {
+    /// Is it the configuration that has to change (exit 78)?
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Configuration(_) | Self::Provider(_))
+    }
+}
+
+/// Where demo mode keeps its merchant's key, in the form that `merchant create` prints.
+pub fn demo_merchant_file(config: &Config) -> PathBuf {
+    config.data_folder().join("demo-merchant.json")
+}
+
+/// The clock, the dice and the store of this process.
+struct Foundation {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    store: Arc<dyn Store>,
+}
+
+impl Foundation {
+    fn open(config: &Config) -> Result<Self, AppError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let options = StoreOptions {
+            migrate: config.store.migrate,
+            ..StoreOptions::new(Arc::clone(&clock))
+        };
+        let store = SqliteStore::open(config.store_path(), options)?;
+        Ok(Self {
+            clock,
+            random: Arc::new(SystemRandom),
+            store: Arc::new(store),
+        })
+    }
+}
+
+/// What a command that opens the store itself works with.
+fn open_operations(config: &Config) -> Result<Operations, AppError> {
+    let foundation = Foundation::open(config)?;
+    let keys = keys::Keys::of(config, &foundation)?;
+    operations(config, &foundation, &keys)
+}
+
+fn operations(
+    config: &Config,
+    foundation: &Foundation,
+    keys: &keys::Keys,
+) -> Result<Operations, AppError> {
+    let guard = Guard::new(webhook_policy(config), Arc::new(SystemLookup));
+    Ok(Operations {
+        store: Arc::clone(&foundation.store),
+        sealer: keys.sealer.clone(),
+        clock: Arc::clone(&foundation.clock),
+        random: Arc::clone(&foundation.random),
+        accounts: accounts::names(config, keys),
+        check_webhook_url: Arc::new(move |url| {
+            let guard = guard.clone();
+            Box::pin(async move {
+                let checked = guard.check_url(&url).await;
+                checked.map(drop).map_err(|refused| refused.to_string())
+            })
+        }),
+    })
+}
+
+/// What webhooks may dial: demo mode adds loopback, for the demo enrolment system lives there.
+fn webhook_policy(config: &Config) -> Policy {
+    let mut allowed_networks = config.webhooks.allowed_networks.clone();
+    if config.mode == Mode::Demo {
+        for loopback in ["127.0.0.0/8", "::1/128"] {
+            allowed_networks.push(loopback.parse().expect("a network"));
+        }
+    }
+    Policy {
+        production: config.mode == Mode::Production,
+        allowed_networks,
+        admin: Some(config.admin.listen),
+    }
+}

@@ -1,0 +1,68 @@
+//! Beijing time, which both providers write: RFC 3339 with `+08:00`, or without any zone.
+
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+
+use crate::order::Timestamp;
+
+const OFFSET: Offset = Offset::constant(8);
+
+fn civil(at: Timestamp) -> DateTime {
+    jiff::Timestamp::from_millisecond(at.as_millis())
+        .map_or(DateTime::ZERO, |instant| OFFSET.to_datetime(instant))
+}
+
+/// `2026-01-01T08:03:00+08:00`; parts of a second are cut off.
+pub fn rfc3339(at: Timestamp) -> String {
+    civil(at).strftime("%Y-%m-%dT%H:%M:%S+08:00").to_string()
+}
+
+/// `2026-01-01 08:03:00`; parts of a second are cut off.
+pub fn plain(at: Timestamp) -> String {
+    civil(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Reads RFC 3339 with any offset and any fraction.
+pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_millis(instant.as_millisecond()))
+}
+
+/// Reads a zoneless time as Beijing's, with or without a fraction.
+pub fn read_plain(text: &str) -> Option<Timestamp> {
+    let civil: DateTime = text.parse().ok()?;
+    let zoned = civil.to_zoned(TimeZone::fixed(OFFSET)).ok()?;
+    Some(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let at = Timestamp::from_millis(1_767_225_780_250);
+        assert_eq!(rfc3339(at), "2026-01-01T08:03:00+08:00");
+        assert_eq!(plain(at), "2026-01-01 08:03:00");
+        assert_eq!(read_rfc3339("2026-01-01T08:03:00.25+08:00"), Some(at));
+        assert_eq!(read_rfc3339("2026-01-01T00:03:00.250Z"), Some(at));
+        assert_eq!(read_plain("2026-01-01 08:03:00.250"), Some(at));
+        for nonsense in [
+            "",
+            "2026",
+            "2026-13-01 00:00:00",
+            "今天",
+            "2026-01-01T00:00:00",
+        ] {
+            assert_eq!(read_rfc3339(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(read_plain("今天"), None);
+    }
+
+    #[test]
+    fn no_time_is_out_of_reach() {
+        for millis in [i64::MIN, -1, i64::MAX] {
+            assert!(!rfc3339(Timestamp::from_millis(millis)).is_empty());
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! WeChat Pay's own words: bodies of requests and answers (protocol §2), error codes (§4).
+
+use serde::{Deserialize, Serialize};
+
+use crate::order::{Fen, OutTradeNo, Product, RefundAnswer};
+use crate::provider::beijing;
+use crate::provider::{RefundRequest, Success, TradeRequest, TradeState};
+use crate::provider::{http, texts};
+
+const DESCRIPTION_LIMIT: usize = 127;
+/// Said to be characters; kept to bytes, for a refund is not worth losing over its reason.
+const REASON_LIMIT_BYTES: usize = 80;
+
+#[derive(Serialize)]
+struct Prepay<'a> {
+    appid: &'a str,
+    mchid: &'a str,
+    description: String,
+    out_trade_no: String,
+    time_expire: String,
+    notify_url: &'a str,
+    amount: Total,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payer: Option<Payer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scene_info: Option<Scene>,
+}
+
+#[derive(Serialize)]
+struct Total {
+    total: i64,
+    currency: &'static str,
+}
+
+#[derive(Serialize)]
+struct Payer<'a> {
+    openid: &'a str,
+}
+
+#[derive(Serialize)]
+struct Scene {
+    payer_client_ip: String,
+    h5_info: H5Info,
+}
+
+#[derive(Serialize)]
+struct H5Info {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// The path and body of the order call, or the reason why none can be sent: nothing reaches WeChat
+/// then, so no trade exists.
+pub fn prepay(
+    request: &TradeRequest,
+    appid: &str,
+    mchid: &str,
+) -> Result<(&'static str, String), &'static str> {
+    use secrecy::ExposeSecret as _;
+    let (path, payer, scene_info) = match request.product {
+        Product::WechatJsapi => {
+            let payer = request.payer.as_ref().ok_or("PAYER_MISSING")?;
+            let openid = payer.0.expose_secret();
+            ("/v3/pay/transactions/jsapi", Some(Payer { openid }), None)
+        }
+        Product::WechatNative => ("/v3/pay/transactions/native", None, None),
+        Product::WechatH5 => {
+            let address = request
+                .payer_address
+                .filter(|address| http::is_payer_address(*address))
+                .ok_or("PAYER_ADDRESS_MISSING")?;
+            let scene = Scene {
+                payer_client_ip: address.to_string(),
+                h5_info: H5Info { kind: "Wap" },
+            };
+            ("/v3/pay/transactions/h5", None, Some(scene))
+        }
+        Product::AlipayCreate | Product::AlipayWap | Product::AlipayPrecreate => {
+            return Err("PRODUCT_OF_ANOTHER_PROVIDER");
+        }
+    };
+    let mut description = texts::clean(&request.subject, DESCRIPTION_LIMIT);
+    if description.is_empty() {
+        "缴费".clone_into(&mut description);
+    }
+    let body = Prepay {
+        appid,
+        mchid,
+        description,
+        out_trade_no: request.out_trade_no.to_string(),
+        time_expire: beijing::rfc3339(request.time_expire),
+        notify_url: &request.notify_url,
+        amount: Total {
+            total: request.amount.get(),
+            currency: "CNY",
+        },
+        payer,
+        scene_info,
+    };
+    Ok((path, to_json(&body)))
+}
+
+/// What the order call gives: one of the three, by product.
+#[derive(Deserialize)]
+pub struct Prepaid {
+    prepay_id: Option<String>,
+    code_url: Option<String>,
+    h5_url: Option<String>,
+}
+
+impl Prepaid {
+    pub fn handle(self, product: Product) -> Option<String> {
+        match product {
+            Product::WechatJsapi => self.prepay_id,
+            Product::WechatNative => self.code_url,
+            Product::WechatH5 => self.h5_url,
+            _ => None,
+        }
+        .filter(|handle| !handle.is_empty())
+    }
+}
+
+pub fn close(mchid: &str) -> String {
+    #[derive(Serialize)]
+    struct Close<'a> {
+        mchid: &'a str,
+    }
+    to_json(&Close { mchid })
+}
+
+#[derive(Serialize)]
+struct Refund<'a> {
+    out_trade_no: String,
+    out_refund_no: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    notify_url: &'a str,
+    amount: RefundAmount,
+}
+
+#[derive(Serialize)]
+struct RefundAmount {
+    refund: i64,
+    total: i64,
+    currency: &'static str,
+}
+
+pub fn refund(request: &RefundRequest) -> String {
+    let mut reason = texts::clean(&request.reason, REASON_LIMIT_BYTES);
+    while reason.len() > REASON_LIMIT_BYTES {
+        reason.pop();
+    }
+    to_json(&Refund {
+        out_trade_no: request.out_trade_no.to_string(),
+        out_refund_no: &request.refund_no,
+        reason,
+        notify_url: &request.notify_url,
+        amount: RefundAmount {
+            refund: request.amount.get(),
+            total: request.total.get(),
+            currency: "CNY",
+        },
+    })
+}
+
+/// A refund as its call, its query and its notice tell it.
+#[derive(Deserialize)]
+pub struct RefundState {
+    out_refund_no: Option<String>,
+    out_trade_no: Option<String>,
+    status: Option<String>,
+    amount: Option<RefundedAmount>,
+}
+
+#[derive(Deserialize)]
+struct RefundedAmount {
+    refund: Option<i64>,
+}
+
+impl RefundState {
+    /// 200 means accepted; the status decides, if the answer is about this refund at all. ABNORMAL
+    /// (the payer's account is closed) needs a person, as CLOSED does.
+    pub fn answer(&self, request: &RefundRequest) -> RefundAnswer {
+        let ours = self.out_refund_no.as_deref() == Some(request.refund_no.as_str())
+            && self.out_trade_no.as_deref() == Some(request.out_trade_no.to_string().as_str())
+            && self.amount.as_ref().and_then(|amount| amount.refund) == Some(request.amount.get());
+        match self.status.as_deref() {
+            Some("SUCCESS") if ours => RefundAnswer::Succeeded,
+            Some("PROCESSING") if ours => RefundAnswer::Processing,
+            Some("CLOSED" | "ABNORMAL") if ours => RefundAnswer::Failed,
+            _ => RefundAnswer::Unknown,
+        }
+    }
+}
+
+/// A trade, as a query and a notice tell it. Members may be missing; what is needed is asked for.
+#[derive(Deserialize)]
+pub struct Transaction {
+    pub appid: Option<String>,
+    pub mchid: Option<String>,
+    pub out_trade_no: Option<String>,
+    pub transaction_id: Option<String>,
+    pub trade_state: Option<String>,
+    pub success_time: Option<String>,
+    pub amount: Option<PaidAmount>,
+}
+
+#[derive(Deserialize)]
+pub struct PaidAmount {
+    pub total: Option<i64>,
+    pub currency: Option<String>,
+}
+
+impl Transaction {
+    /// A refund does not undo that the money was taken.
+    pub fn is_paid(&self) -> bool {
+        matches!(self.trade_state.as_deref(), Some("SUCCESS" | "REFUND"))
+    }
+
+    /// The success that it tells of; `None` if a part is missing.
+    pub fn success(&self) -> Option<Success> {
+        let amount = self.amount.as_ref()?;
+        Some(Success {
+            out_trade_no: self.out_trade_no.clone()?,
+            application: self.appid.as_deref()?.into(),
+            transaction_id: self.transaction_id.as_deref()?.into(),
+            amount: Fen::new(amount.total?),
+            currency: amount.currency.as_deref()?.into(),
+            succeeded_at: beijing::read_rfc3339(self.success_time.as_deref()?)?,
+        })
+    }
+
+    /// What a query's answer proves, provided that it is about our trade.
+    pub fn state(&self, number: OutTradeNo, appid: &str, mchid: &str) -> TradeState {
+        let ours = self.appid.as_deref() == Some(appid)
+            && self.mchid.as_deref() == Some(mchid)
+            && self.out_trade_no.as_deref() == Some(number.to_string().as_str());
+        if !ours {
+            return TradeState::Unknown;
+        }
+        match self.trade_state.as_deref() {
+            Some("SUCCESS" | "REFUND") => {
+                self.success().map_or(TradeState::Unknown, TradeState::Paid)
+            }
+            Some("NOTPAY" | "USERPAYING") => TradeState::Unpaid,
+            Some("CLOSED") => TradeState::Closed,
+            // REVOKED and PAYERROR belong to a product that is not used here.
+            _ => TradeState::Unknown,
+        }
+    }
+}
+
+/// The openid exchange: errors come with HTTP 200.
+#[derive(Deserialize)]
+pub struct OpenidAnswer {
+    pub openid: Option<String>,
+    pub errcode: Option<i64>,
+    /// 1 for a visitor of a "snapshot" page, whose openid belongs to nobody.
+    pub is_snapshotuser: Option<i64>,
+}
+
+/// The `code` of a 4xx or 5xx body.
+pub fn error_code(body: &[u8]) -> Option<Code> {
+    #[derive(Deserialize)]
+    struct Error {
+        code: String,
+    }
+    let error: Error = serde_json::from_slice(body).ok()?;
+    Some(Code::new(&error.code))
+}
+
+/// An error code. Old and new spellings differ in their underscores only, and are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code(String);
+
+impl Code {
+    fn new(text: &str) -> Self {
+        Self(
+            text.chars()
+                .filter(|character| character.is_ascii_alphanumeric() || *character == '_')
+                .take(64)
+                .collect(),
+        )
+    }
+
+    /// As the provider spelt it: letters, digits and underscores, at most 64.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Is it one of these? They are written without underscores.
+    pub fn is(&self, codes: &[&str]) -> bool {
+        let plain = self.0.replace('_', "").to_ascii_uppercase();
+        codes.contains(&plain.as_str())
+    }
+
+    /// The order call refused for what the request *is*, before any trade, and equally on each repetition.
+    /// Absent on purpose: OUT_TRADE_NO_USED, ORDERPAID, ORDER_CLOSED and INVALID_REQUEST (a trade may
+    /// stand under the number), SIGN_ERROR (our clock or key: an earlier call may have got through).
+    pub fn proves_no_trade(&self) -> bool {
+        self.is(&[
+            "PARAMERROR",
+            "APPIDMCHIDNOTMATCH",
+            "MCHNOTEXISTS",
+            "NOAUTH",
+            "RULELIMIT",
+        ])
+    }
+
+    pub fn says_paid(&self) -> bool {
+        self.is(&["ORDERPAID"])
+    }
+
+    pub fn says_unknown_number(&self) -> bool {
+        self.is(&["ORDERNOTEXIST"])
+    }
+
+    /// Our own mistake: a query would fail as well.
+    pub fn blames_us(&self) -> bool {
+        self.is(&["PARAMERROR", "SIGNERROR", "MCHNOTEXISTS"])
+    }
+
+    /// A refund's final no: repeating the same request cannot help.
+    pub fn ends_refund(&self) -> bool {
+        self.is(&["PARAMERROR", "USERACCOUNTABNORMAL", "TRADEOVERDUE"])
+    }
+}
+
+fn to_json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).expect("plain structs of texts and numbers are JSON")
+}

@@ -1,0 +1,179 @@
+//! Refunds and their query (alipay §2.7, §2.8): at once, idempotent by `out_request_no`.
+
+use serde_json::{Map, Value, json};
+
+use super::trades::{Biz, invalid, not_exist};
+use super::{Done, Refused, members};
+use crate::order::Timestamp;
+use crate::simulator::books::{Refund, State, Trade};
+use crate::simulator::people::{Person, Wallet};
+use crate::simulator::times;
+use crate::simulator::world::World;
+
+/// Least time between two refunds of one trade.
+const SPACING_MS: i64 = 3_000;
+const KNOWN: [&str; 12] = [
+    "out_trade_no",
+    "trade_no",
+    "refund_amount",
+    "out_request_no",
+    "refund_reason",
+    "refund_goods_detail",
+    "refund_royalty_parameters",
+    "query_options",
+    "operator_id",
+    "store_id",
+    "terminal_id",
+    "refund_currency",
+];
+
+/// The whole amount, as `alipay.trade.cancel` gives it back.
+pub(super) fn whole(trade: &Trade, now: Timestamp, number: u64) -> Refund {
+    Refund {
+        number: format!("cancel-{number}"),
+        refund_id: format!("{}{number:012}", times::compact_date(now)),
+        amount: trade.total,
+        reason: Some("cancel".to_owned()),
+        fingerprint: trade.total.to_string(),
+        accepted_at: now,
+        done_at: now,
+        ends: "SUCCESS".to_owned(),
+    }
+}
+
+/// The notice of a refund, where the contract has one.
+pub(super) type ToTell = Option<(String, String)>;
+
+pub(super) fn refund(
+    world: &World,
+    biz: &Biz<'_>,
+) -> Result<(Map<String, Value>, ToTell), Refused> {
+    if let Some(name) = biz
+        .object
+        .keys()
+        .find(|name| !KNOWN.contains(&name.as_str()))
+    {
+        return Err(invalid(name));
+    }
+    let out_trade_no = biz.which(world)?;
+    let amount = biz
+        .needed("refund_amount", 16)
+        .ok()
+        .and_then(times::fen)
+        .filter(|amount| *amount > 0)
+        .ok_or_else(|| invalid("refund_amount"))?;
+    let reason = biz.text("refund_reason", 256)?;
+    let request_no = biz.text("out_request_no", 64)?;
+    let now = world.now();
+    let mut books = world.books();
+    let sequence = books.next_number();
+    let trade = books
+        .trade_mut(Wallet::Alipay, &out_trade_no)
+        .filter(|trade| trade.exists)
+        .ok_or_else(not_exist)?;
+    trade.settle(now);
+    if trade.state != State::Paid {
+        return Err(Refused::business("TRADE_STATUS_ERROR", "交易状态不合法"));
+    }
+    let number = match request_no {
+        Some(number) => number.to_owned(),
+        None if amount == trade.total => trade.out_trade_no.clone(),
+        None => {
+            return Err(Refused::business(
+                "REFUND_AMT_NOT_EQUAL_TOTAL",
+                "退款金额与交易金额不一致，部分退款须传out_request_no",
+            ));
+        }
+    };
+    if let Some(earlier) = trade.refunds.iter().find(|refund| refund.number == number) {
+        if earlier.amount != amount {
+            return Err(Refused::business(
+                "DISCORDANT_REPEAT_REQUEST",
+                "同一退款请求号的金额不一致",
+            ));
+        }
+        return Ok((answer(trade, "N", now), None));
+    }
+    if trade.refunded() + amount > trade.total {
+        return Err(Refused::business(
+            "REASON_TRADE_REFUND_FEE_ERR",
+            "退款金额超过可退金额",
+        ));
+    }
+    let soon = trade
+        .refunds
+        .iter()
+        .any(|refund| now.since(refund.accepted_at) < SPACING_MS);
+    if soon {
+        return Err(Refused::business(
+            "TRADE_NOT_ALLOW_REFUND",
+            "同一笔交易两次退款须间隔3秒以上",
+        ));
+    }
+    trade.refunds.push(Refund {
+        number: number.clone(),
+        refund_id: format!("{}{sequence:012}", times::compact_date(now)),
+        amount,
+        reason: reason.map(str::to_owned),
+        fingerprint: amount.to_string(),
+        accepted_at: now,
+        done_at: now,
+        ends: "SUCCESS".to_owned(),
+    });
+    let to_tell = world
+        .options
+        .alipay
+        .refund_notices
+        .then(|| super::notice::refunded(world, trade, &number, amount))
+        .flatten()
+        .map(|notice| {
+            let id = notice.id.clone();
+            trade.notices.push(notice);
+            (trade.out_trade_no.clone(), id)
+        });
+    Ok((answer(trade, "Y", now), to_tell))
+}
+
+fn answer(trade: &Trade, changed: &str, now: Timestamp) -> Map<String, Value> {
+    let logon = trade
+        .buyer
+        .as_deref()
+        .and_then(|id| Person::new(Wallet::Alipay, id))
+        .map(|person| person.logon_id());
+    members([
+        ("trade_no", json!(trade.trade_no)),
+        ("out_trade_no", json!(trade.out_trade_no)),
+        ("buyer_logon_id", json!(logon)),
+        ("fund_change", json!(changed)),
+        ("refund_fee", json!(times::yuan(trade.refunded()))),
+        ("send_back_fee", json!(times::yuan(trade.refunded()))),
+        ("gmt_refund_pay", json!(times::plain(now))),
+    ])
+}
+
+/// A wrong request number answers 10000 with nothing in it.
+pub(super) fn query(world: &World, biz: &Biz<'_>) -> Done {
+    let out_trade_no = biz.which(world)?;
+    let books = world.books();
+    let trade = books
+        .trade(Wallet::Alipay, &out_trade_no)
+        .filter(|trade| trade.exists)
+        .ok_or_else(not_exist)?;
+    let number = biz.needed("out_request_no", 64)?;
+    let Some(refund) = trade.refunds.iter().find(|refund| refund.number == number) else {
+        return Ok(Map::new());
+    };
+    let mut body = members([
+        ("trade_no", json!(trade.trade_no)),
+        ("out_trade_no", json!(trade.out_trade_no)),
+        ("out_request_no", json!(refund.number)),
+        ("total_amount", json!(times::yuan(trade.total))),
+        ("refund_amount", json!(times::yuan(refund.amount))),
+        ("refund_status", json!("REFUND_SUCCESS")),
+        ("gmt_refund_pay", json!(times::plain(refund.done_at))),
+    ]);
+    if let Some(reason) = &refund.reason {
+        body.insert("refund_reason".to_owned(), json!(reason));
+    }
+    Ok(body)
+}
