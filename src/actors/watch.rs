@@ -64,6 +64,13 @@ impl Board {
             .subscribe()
     }
 
+    /// Wakes whoever watches though nothing is new: the provider was asked and has answered.
+    pub(super) fn nudge(&self, shard: u16, id: OrderId) {
+        if let Some(watched) = self.cell(shard).watched.get(&id) {
+            watched.send_modify(|_| {});
+        }
+    }
+
     /// Tells whoever watches; the entry goes with its last watcher.
     pub(super) fn announce(&self, shard: u16, id: OrderId, version: u64) {
         let mut cell = self.cell(shard);

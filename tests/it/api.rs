@@ -1,5 +1,7 @@
 //! The merchant API, asked over a socket: what the contract's §4 promises.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 pub mod gateway;
 
 use std::sync::atomic::Ordering;
@@ -395,6 +397,23 @@ async fn a_query_finds_the_payment_that_no_notice_told() {
     assert_eq!(found.status, 200);
     assert_eq!(found.body["order"]["status"], "paid");
     assert_eq!(found.body["as_of"], "2026-11-20T18:00:03+08:00");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn an_unpaid_answer_is_waited_for_no_longer_than_it_takes() {
+    let gateway = Gateway::start().await;
+    let id = gateway.order("A-1").await;
+    let path = format!("/v1/orders/{id}");
+    gateway
+        .post(&format!("{path}/attempts"), &Value::Null)
+        .await;
+    gateway.scan(id).await;
+    gateway.clock.advance_ms(3_000);
+    let query = format!("{path}/query");
+    let asked = tokio::time::timeout(Duration::from_secs(3), gateway.post(&query, &Value::Null));
+    let answer = asked.await.expect("the provider answers at once");
+    assert_eq!(answer.body["order"]["status"], "paying");
     gateway.stop().await;
 }
 
