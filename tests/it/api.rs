@@ -666,3 +666,30 @@ async fn return_addresses_are_held_to_their_hosts() {
     }
     gateway.stop().await;
 }
+
+#[actix_web::test]
+async fn requests_are_counted_by_template_and_never_by_path() {
+    let handle = enrollpay::metrics::install().unwrap();
+    let gateway = Gateway::start().await;
+    let id = gateway.order("A-1").await;
+    gateway.get(&format!("/v1/orders/{id}")).await;
+    gateway.send("GET", "/v1/orders", Vec::new(), &[]).await;
+    gateway.send("BREW", "/tea/4711", Vec::new(), &[]).await;
+    let text = handle.render();
+    let line =
+        |labels: &str| text.contains(&format!("enrollpay_http_requests_total{{{labels}}} 1"));
+    for labels in [
+        r#"route="/v1/orders",method="POST",status="201""#,
+        r#"route="/v1/orders/{id}",method="GET",status="200""#,
+        r#"route="/v1/orders",method="GET",status="401""#,
+        r#"route="unmatched",method="OTHER",status="404""#,
+    ] {
+        assert!(line(labels), "{labels}\n{text}");
+    }
+    assert!(text.contains(r#"enrollpay_auth_rejected_total{reason="credentials_missing"} 1"#));
+    assert!(
+        text.contains(r#"enrollpay_http_request_duration_seconds_count{route="/v1/orders"} 2"#)
+    );
+    assert!(!text.contains(&id.to_string()) && !text.contains("4711"));
+    gateway.stop().await;
+}
