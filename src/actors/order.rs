@@ -111,8 +111,9 @@ impl OrderActor {
             if matches!(tell.request.command, Command::Claim { .. }) {
                 crash_point("c5");
             }
-        } else if matches!(tell.request.command, Command::QueryAnswer { .. }) {
-            self.house.board.nudge(self.shard_number, self.id);
+        }
+        if matches!(tell.request.command, Command::QueryAnswer { .. }) {
+            self.house.board.answered(self.shard_number, self.id);
         }
         tell.send(done.answered);
         if done.committed && matches!(tell.request.command, Command::Capture(_)) {

@@ -96,7 +96,7 @@ impl DemoMode {
             .run(Operation::MerchantSet {
                 merchant: member("merchant_id"),
                 changes: MerchantChanges {
-                    webhook_url: Some(format!("http://{}/webhooks", demo.address())),
+                    webhook_url: Some(format!("http://{}/webhook", demo.address())),
                     ..MerchantChanges::default()
                 },
             })

@@ -22,6 +22,7 @@ pub mod queries;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod scan;
 pub mod words;
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem};
+use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -114,6 +114,7 @@ pub fn public_with(
             everything
                 .configure(assets::routes)
                 .configure(cashier::routes)
+                .configure(scan::routes)
                 .configure(callbacks::configure)
                 .default_service(web::route().to(problem::nowhere))
                 .wrap(middleware::from_fn(edge::edge)),

@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn one_spelling_only() {
-        let id = OrderId::from_ulid(Ulid(7));
+        let id = OrderId::from_ulid(Ulid(u128::MAX));
         let lower = id.to_string().to_lowercase();
         assert!(lower.parse::<OrderId>().is_err());
         assert!("ord_80000000000000000000000000".parse::<OrderId>().is_err());

@@ -24,8 +24,13 @@ pub struct Violation {
 /// `Err` says what was found.
 pub type Verdict = Result<(), &'static str>;
 
+/// An invariant of a state, with its id.
+pub type OfAState = (&'static str, fn(&Order) -> Verdict);
+/// An invariant of a commit, with its id: before, after.
+pub type OfAStep = (&'static str, fn(&Order, &Order) -> Verdict);
+
 /// The invariants of a state.
-pub const OF_A_STATE: &[(&str, fn(&Order) -> Verdict)] = &[
+pub const OF_A_STATE: &[OfAState] = &[
     ("M2", one_capture_is_kept),
     ("M3", captures_fit_their_trades),
     ("M5", refund_ids_are_unique),
@@ -41,7 +46,7 @@ pub const OF_A_STATE: &[(&str, fn(&Order) -> Verdict)] = &[
 ];
 
 /// The invariants of a commit: before, after.
-pub const OF_A_STEP: &[(&str, fn(&Order, &Order) -> Verdict)] = &[
+pub const OF_A_STEP: &[OfAStep] = &[
     ("O1", one_version_step),
     ("M6", money_is_append_only),
     ("M7", settlements_are_final),
@@ -381,18 +386,16 @@ fn attempts_end_by_way_of_closing(before: &Order, after: &Order) -> Verdict {
                 new.trade.as_ref().map(|trade| &trade.standing),
                 Some(TradeStanding::Refused { .. })
             ),
-            (Phase::Shown, Phase::Scanned)
-            | (Phase::Shown | Phase::Scanned, Phase::Closing(_))
-            | (Phase::Closing(_), Phase::Expired { .. }) => true,
             (Phase::Closing(old), Phase::Closing(new)) => {
                 old.since == new.since && old.cause == new.cause
             }
-            (Phase::Closing(_), Phase::Cancelled { .. }) => true,
-            // Without a trade at once; with one only on the provider's own word that it is closed.
-            (Phase::Shown | Phase::Scanned, Phase::Expired { .. }) => true,
             (Phase::Shown | Phase::Scanned, Phase::Cancelled { reason, .. }) => {
                 old.trade.is_none() && (*reason != EndReason::Released || old.claim.is_some())
             }
+            // Open to expired: without a trade at once; with one only on the provider's own word.
+            (Phase::Shown, Phase::Scanned)
+            | (Phase::Shown | Phase::Scanned, Phase::Closing(_) | Phase::Expired { .. })
+            | (Phase::Closing(_), Phase::Expired { .. } | Phase::Cancelled { .. }) => true,
             _ => false,
         };
         require(allowed, "an attempt went a way that there is not")?;

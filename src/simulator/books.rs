@@ -72,6 +72,8 @@ pub struct Trade {
     pub begun_at: Option<Timestamp>,
     /// `transaction_id` or `trade_no`.
     pub trade_no: Option<String>,
+    /// The one native code that is alive.
+    pub code: Option<String>,
     pub captures: Vec<Capture>,
     pub refunds: Vec<Refund>,
     pub notices: Vec<Notice>,
@@ -90,7 +92,9 @@ pub struct Capture {
 pub struct Refund {
     /// `out_refund_no` / `out_request_no`.
     pub number: String,
-    pub refund_id: String,
+    /// The provider's own number.
+    #[serde(rename = "refund_id")]
+    pub id: String,
     pub amount: i64,
     pub reason: Option<String>,
     pub fingerprint: String,
@@ -293,7 +297,7 @@ impl Trade {
             .iter()
             .map(|refund| {
                 json!({
-                    "number": refund.number, "refund_id": refund.refund_id, "amount": refund.amount,
+                    "number": refund.number, "refund_id": refund.id, "amount": refund.amount,
                     "status": refund.status(now), "accepted_at": refund.accepted_at, "done_at": refund.done_at,
                 })
             })
@@ -371,17 +375,20 @@ impl Books {
     }
 
     pub fn trades_of(&self, wallet: Wallet) -> impl Iterator<Item = &Trade> {
-        self.trades.get(&wallet).into_iter().flat_map(BTreeMap::values)
+        self.trades
+            .get(&wallet)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
-    /// A code for a trade; older ones of the same trade die where the provider says so.
+    /// A code for a trade; the one before dies where the provider says so.
     pub fn issue(&mut self, token: String, ticket: Ticket, replaces: bool) {
-        if replaces {
-            for old in self.tickets.values_mut() {
-                if old.wallet == ticket.wallet && old.out_trade_no == ticket.out_trade_no {
-                    old.replaced = true;
-                }
-            }
+        if replaces
+            && let Some(trade) = self.trade_mut(ticket.wallet, &ticket.out_trade_no)
+            && let Some(old) = trade.code.replace(token.clone())
+            && let Some(old) = self.tickets.get_mut(&old)
+        {
+            old.replaced = true;
         }
         self.tickets.insert(token, ticket);
     }
@@ -445,6 +452,7 @@ impl Books {
     }
 
     pub fn trade_json(&self, wallet: Wallet, out_trade_no: &str, now: Timestamp) -> Option<Value> {
-        self.trade(wallet, out_trade_no).map(|trade| trade.to_json(now))
+        self.trade(wallet, out_trade_no)
+            .map(|trade| trade.to_json(now))
     }
 }

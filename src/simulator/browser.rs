@@ -82,9 +82,7 @@ pub(super) fn enter(world: &World, person: &Person, url: &Url) -> Option<String>
     site.set_path("/");
     site.set_query(None);
     site.set_fragment(None);
-    world
-        .browsing
-        .with(&person.id, |tab| tab.site = Some(site));
+    world.browsing.with(&person.id, |tab| tab.site = Some(site));
     let query = url
         .query()
         .map(|query| format!("?{query}"))
@@ -199,16 +197,13 @@ async fn fetch(
         .body(body)
         .send()
         .await;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(_) => {
-            return super::wallet::pages::notice_page(
-                StatusCode::BAD_GATEWAY,
-                person.wallet.label(),
-                "网页打不开",
-                "the page could not be reached",
-            );
-        }
+    let Ok(answer) = answer else {
+        return super::wallet::pages::notice_page(
+            StatusCode::BAD_GATEWAY,
+            person.wallet.label(),
+            "网页打不开",
+            "the page could not be reached",
+        );
     };
     keep_cookies(world, person, &address, &answer);
     incoming(answer, &places, inside.is_some()).await
@@ -290,15 +285,19 @@ fn keep_cookies(world: &World, person: &Person, address: &Url, answer: &reqwest:
 }
 
 async fn incoming(answer: reqwest::Response, places: &Places, inside: bool) -> HttpResponse {
-    let status =
-        StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut builder = HttpResponse::build(status);
     let mut kind = String::new();
     for (name, value) in answer.headers() {
         let Ok(text) = value.to_str() else { continue };
         match name.as_str() {
-            "set-cookie" | "connection" | "keep-alive" | "transfer-encoding" | "content-length"
-            | "content-encoding" | "strict-transport-security" => {}
+            "set-cookie"
+            | "connection"
+            | "keep-alive"
+            | "transfer-encoding"
+            | "content-length"
+            | "content-encoding"
+            | "strict-transport-security" => {}
             "location" => {
                 let mut place = places.rewrite(text);
                 if inside && place.starts_with('/') {
@@ -417,13 +416,12 @@ mod tests {
     #[test]
     fn the_policy_admits_the_bridge_and_nothing_else() {
         assert_eq!(
-            admit_bridge("default-src 'none'; script-src 'sha256-abc'; style-src 'self'; form-action 'self'"),
+            admit_bridge(
+                "default-src 'none'; script-src 'sha256-abc'; style-src 'self'; form-action 'self'"
+            ),
             "default-src 'none'; script-src 'sha256-abc' 'self'; style-src 'self'; form-action 'self'; connect-src 'self'"
         );
-        assert_eq!(
-            admit_bridge("default-src 'self'"),
-            "default-src 'self'"
-        );
+        assert_eq!(admit_bridge("default-src 'self'"), "default-src 'self'");
     }
 
     #[test]

@@ -242,10 +242,7 @@ async fn forge_notice(world: Shared, body: web::Bytes) -> HttpResponse {
     let Some((wallet, _)) = handle.find(forge.wallet, &forge.out_trade_no, None) else {
         return refused(Refusal::Unknown);
     };
-    match handle
-        .forge(wallet, &forge.out_trade_no, forge.fault)
-        .await
-    {
+    match handle.forge(wallet, &forge.out_trade_no, forge.fault).await {
         Some((status, acked)) => {
             HttpResponse::Ok().json(json!({ "status": status, "acked": acked }))
         }
@@ -263,10 +260,15 @@ pub(super) async fn forge(
     let now = world.now();
     let mut trade = world.books().trade(wallet, out_trade_no)?.clone();
     if trade.captures.is_empty() {
-        let by = trade
-            .buyer
-            .clone()
-            .or_else(|| Some(super::people::FACES.iter().find(|face| face.1 == wallet)?.0.to_owned()))?;
+        let by = trade.buyer.clone().or_else(|| {
+            Some(
+                super::people::FACES
+                    .iter()
+                    .find(|face| face.1 == wallet)?
+                    .0
+                    .to_owned(),
+            )
+        })?;
         let person = Person::new(wallet, &by)?;
         trade.state = super::books::State::Waiting;
         trade.time_expire = now;

@@ -34,9 +34,7 @@ fn der(text: &str, what: &'static str) -> Result<Vec<u8>, KeyError> {
             .map_err(|_| KeyError::NotPem { what });
     }
     let bare: String = text.split_whitespace().collect();
-    STANDARD
-        .decode(bare)
-        .map_err(|_| KeyError::NotPem { what })
+    STANDARD.decode(bare).map_err(|_| KeyError::NotPem { what })
 }
 
 /// An RSA private key that signs with SHA256withRSA (PKCS#1 v1.5).

@@ -156,10 +156,7 @@ impl Fault {
     }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "serde wants the field's own type"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's own type")]
 fn once() -> Option<u32> {
     Some(1)
 }
@@ -256,10 +253,16 @@ impl Rule {
         }
         let notice = self.operation.ends_with(".notice");
         if notice && !self.fault.for_notices() {
-            return Err(format!("fault: {} is no fault of notices", self.fault.word()));
+            return Err(format!(
+                "fault: {} is no fault of notices",
+                self.fault.word()
+            ));
         }
         if !notice && !self.operation.ends_with('*') && !self.fault.for_calls() {
-            return Err(format!("fault: {} is a fault of notices only", self.fault.word()));
+            return Err(format!(
+                "fault: {} is a fault of notices only",
+                self.fault.word()
+            ));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! the merchant's and the provider's halves, so that connectors and simulators are configured from
 //! the same place. Never fit for production; `serve` refuses it there.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
@@ -169,8 +169,9 @@ pub(super) fn certificate(
     subject.push(DnType::CountryName, "CN");
     params.distinguished_name = subject;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params.self_signed(key).map_err(|error| generation(&error))?;
-    use std::fmt::Write as _;
+    let certificate = params
+        .self_signed(key)
+        .map_err(|error| generation(&error))?;
     let number = serial.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02X}");
         hex

@@ -170,10 +170,10 @@ pub fn start(
         }
     }
     let (notices, queue) = mpsc::unbounded_channel();
-    let (writer, writes) = match &options.state_file {
+    let (writer, to_write) = match &options.state_file {
         Some(path) => {
-            let (writer, writes) = mpsc::unbounded_channel();
-            (Some(writer), Some((path.clone(), writes)))
+            let (sender, receiver) = mpsc::unbounded_channel();
+            (Some(sender), Some((path.clone(), receiver)))
         }
         None => (None, None),
     };
@@ -202,7 +202,7 @@ pub fn start(
                 world,
                 client,
                 queue,
-                writes,
+                writes: to_write,
                 listener,
                 browser_listeners,
                 workers,

@@ -128,9 +128,21 @@ async fn attempt(world: &Arc<World>, client: &reqwest::Client, dispatch: &Dispat
         _ => {}
     }
     let copies = match &rule {
-        Some(Rule { fault: Fault::Lost, .. }) => 0,
-        Some(rule @ Rule { fault: Fault::Doubled, .. }) => rule.times.unwrap_or(2),
-        Some(rule @ Rule { fault: Fault::DoubledAtOnce, .. }) => rule.times.unwrap_or(10),
+        Some(Rule {
+            fault: Fault::Lost, ..
+        }) => 0,
+        Some(
+            rule @ Rule {
+                fault: Fault::Doubled,
+                ..
+            },
+        ) => rule.times.unwrap_or(2),
+        Some(
+            rule @ Rule {
+                fault: Fault::DoubledAtOnce,
+                ..
+            },
+        ) => rule.times.unwrap_or(10),
         _ => 1,
     };
     let at_once = fault == Some(Fault::DoubledAtOnce);
@@ -222,7 +234,11 @@ pub(super) async fn post(
     let acked = match wallet {
         Wallet::Wechat => status == 200 || status == 204,
         Wallet::Alipay => {
-            status == 200 && answer.bytes().await.is_ok_and(|body| &body[..] == b"success")
+            status == 200
+                && answer
+                    .bytes()
+                    .await
+                    .is_ok_and(|body| &body[..] == b"success")
         }
     };
     (Some(status), acked)

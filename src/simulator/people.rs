@@ -121,6 +121,11 @@ impl Person {
     pub(super) fn logon_id(&self) -> String {
         let hash = digest(&SHA256, format!("logon|{}", self.id).as_bytes());
         let bytes = hash.as_ref();
-        format!("1{}{}******{:02}", 3 + bytes[0] % 6, bytes[1] % 10, bytes[2] % 100)
+        format!(
+            "1{}{}******{:02}",
+            3 + bytes[0] % 6,
+            bytes[1] % 10,
+            bytes[2] % 100
+        )
     }
 }

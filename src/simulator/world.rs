@@ -126,7 +126,10 @@ impl World {
     /// How long this call is made to last.
     pub(super) async fn latency(&self) {
         let (least, most) = self.options.latency_ms;
-        let millis = least + self.random.below(most.saturating_sub(least).saturating_add(1));
+        let millis = least
+            + self
+                .random
+                .below(most.saturating_sub(least).saturating_add(1));
         if millis > 0 {
             tokio::time::sleep(Duration::from_millis(millis)).await;
         }
@@ -188,8 +191,7 @@ impl World {
         };
         self.persist().await;
         if let Some(id) = notice {
-            let wait =
-                notice_delay.unwrap_or(Duration::from_millis(self.options.notify_delay_ms));
+            let wait = notice_delay.unwrap_or(Duration::from_millis(self.options.notify_delay_ms));
             self.dispatch(wallet, out_trade_no, &id, wait);
         }
         Ok(capture)

@@ -54,7 +54,7 @@
           button("完成", "done", "ep-go", function () { end("ok"); }).focus();
         });
       });
-      button("余额不足试试", "poor", "", function () {
+      button("试试余额不足", "poor", "", function () {
         finish("poor").then(function (answer) { complaint.textContent = answer.refused; });
       });
       button("取消", "cancel", "", function () { finish("give_up").then(function () { end("cancel"); }); });

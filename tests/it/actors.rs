@@ -130,6 +130,7 @@ async fn of_a_thousand_who_scan_one_wins() {
         ..options()
     });
     let id = bench.shown().await;
+    bench.gate.groups.lock().unwrap().clear();
     let scans = (1..=1_000).map(|payer| bench.tell(id, claim(PayerHash(payer))));
     let verdicts: Vec<_> = join_all(scans)
         .await
@@ -145,6 +146,8 @@ async fn of_a_thousand_who_scan_one_wins() {
         .filter(|verdict| **verdict == Verdict::Refused(Refusal::AlreadyScanned))
         .count();
     assert_eq!((won, lost), (1, 999));
+    let groups = bench.gate.groups.lock().unwrap().clone();
+    assert_eq!(groups, [1], "they are decided one after the other");
     assert_eq!(bench.stored(id).await.order.version, 3);
 }
 
@@ -263,10 +266,15 @@ async fn an_idle_order_leaves_memory_and_comes_back() {
     assert_eq!(read.order.status(), Status::Paid);
     let again = bench.tell(id, claim(PayerHash(3))).await.unwrap();
     assert_eq!(again.verdict, Verdict::Refused(Refusal::AlreadyPaid));
-    // The one whose code is shown stays.
+    // The one whose code is shown stays, however often others come and go.
+    for round in 0..3 {
+        eventually(|| async { bench.shards.observe().live == 1 }).await;
+        let other = bench.order().await;
+        bench.tell(other, Command::Cancel).await.unwrap();
+        assert_eq!(bench.shards.observe().live, 2, "round {round}");
+    }
     let read = bench.orders.read(live).await.unwrap().unwrap();
     assert_eq!(read.order.status(), Status::Paying);
-    eventually(|| async { bench.shards.observe().live == 1 }).await;
     assert_eq!(bench.shards.observe().restarts, 0);
 }
 

@@ -1,5 +1,7 @@
 //! Provider callbacks over real HTTP: what is believed, what is recorded, and what its sender is told.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its house is broken")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +9,8 @@ use std::time::Duration;
 
 use actix::test;
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, HttpServer};
+use enrollpay::actors::Options;
 use enrollpay::http::{self, Deps, Limits, Settings};
 use enrollpay::order::{Command, OrderId, OutTradeNo, Status, Timestamp};
 use enrollpay::sealing::Place;
@@ -17,7 +20,9 @@ use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ulid::Ulid;
 
-use crate::actors::bench::{AMOUNT, Bench, Commits, FIRST, PUBLIC_URL, START, account, eventually};
+use crate::actors::bench::{
+    AMOUNT, Bench, Commits, FIRST, PUBLIC_URL, START, account, eventually, options,
+};
 
 const ACKNOWLEDGED: (StatusCode, &str) = (StatusCode::OK, r#"{"code":"SUCCESS"}"#);
 const REFUSED: &str = r#"{"code":"FAIL"}"#;
@@ -38,29 +43,25 @@ impl Site {
             sealer: bench.sealer.clone(),
             clock: Arc::new(bench.clock.clone()),
             random: Arc::clone(&bench.random),
+            streams: http::cashier::streams::Streams::default(),
             settings: Arc::new(Settings {
                 public_url: PUBLIC_URL.to_owned(),
                 demo: false,
                 zone_minutes: 480,
                 trusted_proxies: Vec::new(),
                 well_known_files: None,
+                demo_wallet_url: None,
                 qr_ms: 180_000,
                 limits: Limits::default(),
-                demo_wallet_url: None,
             }),
-            streams: enrollpay::http::cashier::streams::Streams::default(),
         };
-        let deps = web::Data::new(deps);
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(deps.clone())
-                .configure(http::callbacks::configure)
-        })
-        .workers(2)
-        .backlog(2_048)
-        .disable_signals()
-        .bind(("127.0.0.1", 0))
-        .unwrap();
+        let public = http::routes::public(deps);
+        let server = HttpServer::new(move || App::new().configure(public.clone()))
+            .workers(2)
+            .backlog(2_048)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
         let address = server.addrs()[0];
         let running = server.run();
         let server = running.handle();
@@ -122,7 +123,10 @@ fn paid(order: OrderId, transaction: &str, at: Timestamp) -> String {
 
 #[test]
 async fn a_thousand_equal_notices_at_once_are_one() {
-    let site = Site::new();
+    let site = Site::over(Bench::with(Options {
+        idle_ms: 40,
+        ..options()
+    }));
     let id = site.bench.made().await;
     let before = site.bench.stored(id).await.order.version;
     let notice = paid(id, "tx-1", START);
@@ -156,10 +160,12 @@ async fn a_thousand_equal_notices_at_once_are_one() {
     assert_eq!(stored.order.status(), Status::Paid);
     assert_eq!(site.bench.outbox().await.len(), 1);
 
-    // The order is paid: more of the same need no commit.
+    // The order is paid: more of the same need neither a commit nor an actor.
+    eventually(|| async { site.bench.shards.observe().live == 0 }).await;
     site.bench.gate.groups.lock().unwrap().clear();
     assert_eq!(site.notify(notice).await, acknowledged());
     assert!(site.bench.gate.groups.lock().unwrap().is_empty());
+    assert_eq!(site.bench.shards.observe().live, 0);
     site.end().await;
 }
 
@@ -317,16 +323,12 @@ async fn signed_and_unreadable_is_kept_and_not_acknowledged() {
         site.notify("mumble").await,
         refused(StatusCode::BAD_REQUEST)
     );
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"mumble");
-    let reference: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    // SHA-256 of "mumble".
+    let reference = "2792e2efcb433e305f1917b533622cec84a871761009b1515fe77f141fb04256";
     let evidence = site
         .bench
         .gate
-        .evidence(&account(), &reference)
+        .evidence(&account(), reference)
         .await
         .unwrap();
     assert_eq!(evidence.unwrap().reason, "unreadable");

@@ -1,10 +1,15 @@
 //! The heart: each row of the contract's tables at its edges, and properties over any commands at
 //! any times. Every commit made here passes the same invariant checks as production's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is how they fail"
+)]
+
 use enrollpay::order::attempt::{Closing, ClosingCause, ClosingStep, EndReason};
 use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
-use enrollpay::order::invariants::{Books, check_at_rest, check_step};
+use enrollpay::order::invariants::{Books, check, check_at_rest, check_step};
 use enrollpay::order::state::{CaptureStanding, MismatchedField, RefundStanding};
 use enrollpay::order::{
     AccountId, Answer, Attempt, AttemptId, AttemptNumber, CaptureReport, CloseAnswer, CloseReason,
@@ -1269,6 +1274,123 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
         check_at_rest(&bench.order, kept_by_provider).map_err(|broken| broken.invariant),
         Err("M1")
     );
+}
+
+// --- the invariants themselves --------------------------------------------------------------
+
+/// A change to a state, and the invariant that must notice it.
+type Damage = (&'static str, fn(&mut Order));
+
+/// A checker that cannot fail proves nothing.
+#[test]
+fn every_invariant_notices_its_damage() {
+    // Attempt 1 ended unpaid, 2 paid the order, 1 was paid as well: a surplus.
+    let mut bench = Bench::made(Product::WechatJsapi);
+    bench.apply(&queried(FIRST, QueryAnswer::Closed));
+    bench.at(10 * SECOND).start();
+    bench.claim(Product::AlipayCreate);
+    bench.apply(&pay(number(2)));
+    bench.apply(&made(number(2)));
+    let report = bench.capture(number(2), 2, 11 * SECOND);
+    bench.apply(&Command::Capture(report));
+    let report = bench.capture(FIRST, 1, 12 * SECOND);
+    bench.apply(&Command::Capture(report));
+    let before = bench.order.clone();
+    let mut good = before.clone();
+    good.version += 1;
+    assert_eq!(check_step(&before, &good), Ok(()));
+
+    let damages: [Damage; 18] = [
+        ("O1", |order| order.version += 1),
+        ("O1", |order| order.terms.amount = Fen::new(1)),
+        ("M6", |order| drop(order.captures.pop())),
+        ("M6", |order| {
+            order.captures[1].standing = CaptureStanding::Kept;
+        }),
+        ("M6", |order| order.captures[0].amount = Fen::new(1)),
+        ("M7", |order| order.settlement = Settlement::Open),
+        ("M7", |order| {
+            order.settlement = Settlement::Closed {
+                at: START,
+                reason: CloseReason::Cancelled,
+            };
+        }),
+        ("Q2", |order| drop(order.attempts.pop())),
+        ("Q2", |order| {
+            order.attempts[1].claim.as_mut().unwrap().payer = STRANGER;
+        }),
+        ("Q4", |order| order.attempts[0].phase = Phase::Shown),
+        ("Q4", |order| {
+            order.attempts[0].phase = Phase::Expired { at: START };
+        }),
+        ("Q6", |order| {
+            order.attempts[0].trade.as_mut().unwrap().time_expire = START;
+        }),
+        ("Q6", |order| {
+            order.attempts[1].trade.as_mut().unwrap().standing = TradeStanding::Intended;
+        }),
+        ("M2", |order| {
+            let mut third = order.captures[0].clone();
+            third.transaction_id = "tx-3".into();
+            order.captures.push(third);
+        }),
+        ("M2", |order| order.captures.push(order.captures[1].clone())),
+        ("M3", |order| {
+            let mut third = order.captures[1].clone();
+            third.transaction_id = "tx-3".into();
+            third.amount = Fen::new(1);
+            order.captures.push(third);
+        }),
+        ("M5", |order| {
+            let mut third = order.captures[1].clone();
+            third.transaction_id = "tx-3".into();
+            order.captures.push(third);
+        }),
+        ("Q1", |order| {
+            let mut third = order.attempts[1].clone();
+            third.phase = Phase::Shown;
+            third.claim = None;
+            third.trade = None;
+            order.attempts.push(third);
+        }),
+    ];
+    for (index, (invariant, damage)) in damages.into_iter().enumerate() {
+        let mut after = good.clone();
+        damage(&mut after);
+        let broken = check_step(&before, &after).expect_err("the damage went unnoticed");
+        assert_eq!(broken.invariant, invariant, "damage {index}: {broken}");
+    }
+
+    // Of a state alone: what an open attempt may not be.
+    let good = Bench::made(Product::WechatJsapi).order;
+    assert_eq!(check(&good), Ok(()));
+    let damages: [Damage; 8] = [
+        ("M8", |order| order.terms.amount = Fen::ZERO),
+        ("Q2", |order| order.attempts[0].claim = None),
+        ("Q3", |order| {
+            order.attempts[0].claim.as_mut().unwrap().at = order.attempts[0].expires_at;
+        }),
+        ("Q4", |order| {
+            order.attempts[0].phase = Phase::Expired { at: START };
+        }),
+        ("Q6", |order| {
+            order.terms.pay_before = Some(at(100 * SECOND));
+        }),
+        ("Q6", |order| order.terms.qr_ms = SECOND),
+        ("M7", |order| {
+            order.settlement = Settlement::Paid { at: START }
+        }),
+        ("Q7", |order| {
+            order.cancel_requested_at = Some(START);
+            order.attempts.clear();
+        }),
+    ];
+    for (invariant, damage) in damages {
+        let mut bad = good.clone();
+        damage(&mut bad);
+        let broken = check(&bad).expect_err("the damage went unnoticed");
+        assert_eq!(broken.invariant, invariant, "{broken}");
+    }
 }
 
 // --- properties -----------------------------------------------------------------------------

@@ -2,6 +2,11 @@
 //! code with the published test keys. Nothing of the connectors or of the simulator's code is used
 //! to check it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is the test's failure"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,7 +42,10 @@ fn text(value: &Value) -> &str {
 }
 
 fn der(pem: &str) -> Vec<u8> {
-    let bare: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let bare: String = pem
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
     STANDARD.decode(bare).unwrap()
 }
 
@@ -45,8 +53,13 @@ fn sign(private_pem: &str, message: &str) -> String {
     let key = RsaKeyPair::from_pkcs8(&der(private_pem)).unwrap();
     let mut signature = vec![0; key.public_modulus_len()];
     let random = aws_lc_rs::rand::SystemRandom::new();
-    key.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature)
-        .unwrap();
+    key.sign(
+        &RSA_PKCS1_SHA256,
+        &random,
+        message.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     STANDARD.encode(signature)
 }
 
@@ -74,8 +87,7 @@ struct Merchant {
 }
 
 const ACK_204: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-const ACK_ALIPAY: &str =
-    "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nsuccess";
+const ACK_ALIPAY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nsuccess";
 const FAIL_500: &str =
     "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -253,7 +265,10 @@ impl World {
                 "wechatpay-serial",
                 text(&self.wechat["wechat_pay"]["public_key_id"]),
             )
-            .header("authorization", self.authorization(method, path, body, seconds))
+            .header(
+                "authorization",
+                self.authorization(method, path, body, seconds),
+            )
             .body(body.to_owned())
     }
 
@@ -264,20 +279,34 @@ impl World {
         } else {
             body.to_string()
         };
-        let answer = self.wechat_request(method, path, &body).send().await.unwrap();
+        let answer = self
+            .wechat_request(method, path, &body)
+            .send()
+            .await
+            .unwrap();
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
         let body = answer.text().await.unwrap();
         if (200..300).contains(&status) {
-            assert!(self.wechat_signed(&headers, &body), "an unsigned 2xx: {body}");
+            assert!(
+                self.wechat_signed(&headers, &body),
+                "an unsigned 2xx: {body}"
+            );
         } else {
-            assert!(headers.get("wechatpay-signature").is_none(), "a signed error");
+            assert!(
+                headers.get("wechatpay-signature").is_none(),
+                "a signed error"
+            );
         }
         (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
     fn wechat_signed(&self, headers: &reqwest::header::HeaderMap, body: &str) -> bool {
-        let get = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap());
+        let get = |name: &str| {
+            headers
+                .get(name)
+                .map_or("", |value| value.to_str().unwrap())
+        };
         let platform = &self.wechat["wechat_pay"];
         let message = format!(
             "{}\n{}\n{body}\n",
@@ -289,7 +318,9 @@ impl World {
             &platform["public_key_id"],
             &platform["platform_certificate_serial_no"],
         ];
-        known.iter().any(|serial| text(serial) == get("wechatpay-serial"))
+        known
+            .iter()
+            .any(|serial| text(serial) == get("wechatpay-serial"))
             && verifies(
                 text(&platform["public_key_pem"]),
                 &message,
@@ -376,7 +407,10 @@ impl World {
             .await
             .unwrap();
         assert_eq!(answer.status(), 200);
-        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let kind = answer.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         assert!(kind.starts_with("text/html"), "{kind}");
         answer.text().await.unwrap()
     }

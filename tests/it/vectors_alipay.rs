@@ -1,6 +1,11 @@
 //! Alipay's published and derived vectors (`tests/vectors/alipay-*.json`), each with its source noted
 //! inside. Test-only keys.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what cannot be unwrapped fails the test"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -256,8 +261,9 @@ fn every_notice_gets_its_verdict() {
             ("wrong-amount", Ok(Notice::Paid { success, .. })) => {
                 assert_eq!(success.amount, Fen::new(1));
             }
-            ("wrong-app-id" | "wrong-seller", Err(NoticeError::Foreign)) => {}
-            ("forged-with-app-key" | "tampered-after-signing", Err(NoticeError::BadSignature)) => {}
+            ("wrong-app-id" | "wrong-seller", Err(NoticeError::Foreign))
+            | ("forged-with-app-key" | "tampered-after-signing", Err(NoticeError::BadSignature)) => {
+            }
             (id, read) => panic!("{id}: {read:?}"),
         }
         seen += 1;
@@ -414,22 +420,22 @@ fn a_wrong_key_is_named_and_never_quoted() {
     let changes: [(&str, Change); 8] = [
         ("app_id", |settings| settings.app_id = "x".to_owned()),
         ("seller_id", |settings| {
-            settings.seller_id = Some("1".to_owned())
+            settings.seller_id = Some("1".to_owned());
         }),
         ("private_key", |settings| {
-            settings.private_key = "hunter2".to_owned().into()
+            settings.private_key = "hunter2".to_owned().into();
         }),
         ("alipay_public_key", |settings| {
-            settings.alipay_public_key = Some("hunter2".to_owned())
+            settings.alipay_public_key = Some("hunter2".to_owned());
         }),
         ("alipay_public_key", |settings| {
-            settings.alipay_public_key = None
+            settings.alipay_public_key = None;
         }),
         ("precreate_product_code", |settings| {
-            settings.precreate_product_code.clear()
+            settings.precreate_product_code.clear();
         }),
         ("base_url", |settings| {
-            settings.base_url = "http://openapi.alipay.com/gateway.do".to_owned()
+            settings.base_url = "http://openapi.alipay.com/gateway.do".to_owned();
         }),
         ("app_cert", |settings| {
             let app_cert = Some(key("alipay_certificate_pem"));

@@ -1,10 +1,16 @@
 //! WeChat Pay's published and derived vectors (`tests/vectors/wechat-v3-*.json`), each with its source
 //! noted inside. Test-only keys.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what cannot be unwrapped fails the test"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
+use base64::Engine as _;
 use enrollpay::clock::ManualClock;
 use enrollpay::order::{
     AccountId, AttemptNumber, CodeMode, Fen, OrderId, OutTradeNo, Product, Timestamp,
@@ -337,7 +343,6 @@ fn sealed_notice(plain: &Value, event: &str) -> String {
     let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(*b"0123456789ab");
     key.seal_in_place_append_tag(nonce, aws_lc_rs::aead::Aad::empty(), &mut sealed)
         .unwrap();
-    use base64::Engine as _;
     serde_json::json!({
         "id": "EV-1", "event_type": event, "a new member": [],
         "resource": {
@@ -534,23 +539,23 @@ fn a_wrong_key_is_named_and_never_quoted() {
         ("mchid", |settings| settings.mchid = "19x".to_owned()),
         ("appid", |settings| settings.appid.clear()),
         ("certificate_serial", |settings| {
-            settings.certificate_serial = "no".to_owned()
+            settings.certificate_serial = "no".to_owned();
         }),
         ("app_secret", |settings| settings.app_secret = None),
         ("api_v3_key", |settings| {
-            settings.api_v3_key = "hunter2".to_owned().into()
+            settings.api_v3_key = "hunter2".to_owned().into();
         }),
         ("private_key", |settings| {
-            settings.private_key = "hunter2".to_owned().into()
+            settings.private_key = "hunter2".to_owned().into();
         }),
         ("platform_public_key_id", |settings| {
-            settings.platform_public_key = None
+            settings.platform_public_key = None;
         }),
         ("platform_public_key", |settings| {
-            settings.platform_public_key = Some("x".to_owned())
+            settings.platform_public_key = Some("x".to_owned());
         }),
         ("base_url", |settings| {
-            settings.base_url = "http://api.mch.weixin.qq.com".to_owned()
+            settings.base_url = "http://api.mch.weixin.qq.com".to_owned();
         }),
     ];
     for (name, change) in changes {

@@ -141,7 +141,6 @@ fn not_found(draft: &mut Draft, attempt: &Attempt, closing: Closing) {
         return draft.end(number, closing.cause);
     }
     match (trade.product.wallet(), closing.step) {
-        (_, ClosingStep::Close) => {}
         // Closing an unknown number is harmless, and kills it where the call was only late.
         (Wallet::Wechat, ClosingStep::Query | ClosingStep::Wait) => {
             draft.ask_closing(number, ClosingStep::Close);
@@ -163,8 +162,9 @@ fn not_found(draft: &mut Draft, attempt: &Attempt, closing: Closing) {
             }
         }
         (Wallet::Alipay, ClosingStep::Query | ClosingStep::Confirm) => draft.wait(number, trade),
-        // The next question is due already, at the latest when the link has lost its power.
-        (Wallet::Alipay, ClosingStep::Wait) => {}
+        // A close under way answers for itself; and in `Wait` the next question is due already, at
+        // the latest when the link has lost its power.
+        (_, ClosingStep::Close) | (Wallet::Alipay, ClosingStep::Wait) => {}
     }
 }
 

@@ -58,11 +58,8 @@ impl Client {
             ("version", "1.0".to_owned()),
         ]);
         if let Some(certificates) = &self.settings.certificates {
-            parameters.insert("app_cert_sn", certificates.app_cert_sn.clone());
-            parameters.insert(
-                "alipay_root_cert_sn",
-                certificates.alipay_root_cert_sn.clone(),
-            );
+            parameters.insert("app_cert_sn", certificates.app.clone());
+            parameters.insert("alipay_root_cert_sn", certificates.alipay_root.clone());
         }
         parameters
     }
@@ -192,7 +189,7 @@ impl Client {
     /// In certificate mode the answer names the certificate, and it must be the one that we have.
     fn is_signed(&self, envelope: &Envelope<'_>) -> bool {
         if let Some(certificates) = &self.settings.certificates
-            && envelope.alipay_cert_sn.as_ref() != Some(&certificates.alipay_cert_sn)
+            && envelope.alipay_cert_sn.as_ref() != Some(&certificates.alipay)
         {
             return false;
         }

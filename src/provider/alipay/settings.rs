@@ -46,11 +46,11 @@ impl Settings {
     pub const TIMEOUT: Duration = http::TIMEOUT;
 }
 
-/// The numbers that certificate mode sends and expects.
+/// The serial numbers (SN) that certificate mode sends and expects.
 pub(super) struct Certificates {
-    pub app_cert_sn: String,
-    pub alipay_root_cert_sn: String,
-    pub alipay_cert_sn: String,
+    pub app: String,
+    pub alipay_root: String,
+    pub alipay: String,
 }
 
 /// Settings that hold water.
@@ -130,9 +130,9 @@ impl Checked {
                 let alipay_root_cert_sn = certificates::root_serial_numbers(root)
                     .map_err(|error| wrong("alipay_root_cert", &error))?;
                 let certificates = Certificates {
-                    app_cert_sn,
-                    alipay_root_cert_sn,
-                    alipay_cert_sn,
+                    app: app_cert_sn,
+                    alipay_root: alipay_root_cert_sn,
+                    alipay: alipay_cert_sn,
                 };
                 (alipay_key, Some(certificates))
             }

@@ -93,14 +93,14 @@ pub fn by_number(out_trade_no: OutTradeNo) -> String {
 
 pub fn refund(request: &RefundRequest) -> String {
     #[derive(Serialize)]
-    struct Refund<'a> {
+    struct Content<'a> {
         out_trade_no: OutTradeNo,
         refund_amount: String,
         out_request_no: &'a str,
         #[serde(skip_serializing_if = "String::is_empty")]
         refund_reason: String,
     }
-    to_json(&Refund {
+    to_json(&Content {
         out_trade_no: request.out_trade_no,
         refund_amount: request.amount.to_yuan(),
         out_request_no: &request.refund_no,

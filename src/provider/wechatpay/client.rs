@@ -16,7 +16,7 @@ use crate::provider::http::{self, Answer, Outcome};
 use crate::provider::{NoticeError, ProviderError};
 use crate::random::Random;
 
-const FETCH_SPACING: Duration = Duration::from_secs(60);
+const FETCH_SPACING: Duration = Duration::from_mins(1);
 const MONTH_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// What a call proves.
@@ -142,7 +142,7 @@ impl Client {
         let signed = Signed::of_answer(&answer.headers)?;
         let now = self.clock.now();
         match signed.verify(&self.keys.table(), &answer.body, now) {
-            Err(NoticeError::UnknownKey) if self.may_be_fetched(signed.serial) => {
+            Err(NoticeError::UnknownKey) if may_be_fetched(signed.serial) => {
                 self.fetch_now_and_then(signed.serial).await;
                 signed.verify(&self.keys.table(), &answer.body, now)
             }
@@ -196,12 +196,6 @@ impl Client {
             .map_err(Outcome::from)
     }
 
-    /// A public key's id is configured, never fetched. In public-key mode certificates still sign for a
-    /// while: callbacks change over within a week.
-    pub fn may_be_fetched(&self, serial: &str) -> bool {
-        serial.len() <= 40 && serial.bytes().all(|byte| byte.is_ascii_hexdigit())
-    }
-
     /// Fetches because of an unknown serial: at most once a minute, and not at all if another call
     /// brought it meanwhile.
     pub async fn fetch_now_and_then(&self, serial: &str) {
@@ -214,6 +208,16 @@ impl Client {
         if let Err(error) = self.fetch().await {
             tracing::warn!(account = %self.settings.id, %error, "no platform certificates");
         }
+    }
+
+    /// Would [`Self::fetch_now_and_then`] do anything? Not while another fetch is under way: a flood of
+    /// unknown serials must not become a queue of tasks.
+    pub fn would_fetch(&self, serial: &str) -> bool {
+        may_be_fetched(serial)
+            && self
+                .fetched
+                .try_lock()
+                .is_ok_and(|fetched| fetched.is_none_or(|last| last.elapsed() >= FETCH_SPACING))
     }
 
     pub async fn fetch_certificates(&self) -> Result<(), ProviderError> {
@@ -291,4 +295,10 @@ impl Client {
         self.keys.replace(table);
         Outcome::Ok
     }
+}
+
+/// A public key's id is configured, never fetched. In public-key mode certificates still sign for a while:
+/// callbacks change over within a week.
+fn may_be_fetched(serial: &str) -> bool {
+    serial.len() <= 40 && serial.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -127,7 +127,7 @@ impl Provider for Connector {
         match self.client.get("query", url).await {
             Reply::Done { status: 200, body } => serde_json::from_slice(&body).map_or(
                 TradeState::Unknown,
-                |transaction: wire::Transaction| {
+                |transaction: wire::TradeReport| {
                     transaction.state(out_trade_no, &settings.appid, &settings.mchid)
                 },
             ),
@@ -275,7 +275,7 @@ impl Provider for Connector {
         );
         if read == Err(NoticeError::UnknownKey)
             && let Some(serial) = headers.get("wechatpay-serial").cloned()
-            && self.client.may_be_fetched(&serial)
+            && self.client.would_fetch(&serial)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // This delivery is refused; WeChat repeats it in 15 s and finds the key here.

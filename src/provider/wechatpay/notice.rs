@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::keys::KeyTable;
 use super::sign::{Resource, Signed};
-use super::wire::Transaction;
+use super::wire::TradeReport;
 use crate::order::Timestamp;
 use crate::provider::{Notice, NoticeError};
 
@@ -43,7 +43,7 @@ pub fn read(
     let plain = envelope.resource.open(api_v3_key).ok_or(unreadable(
         "the resource cannot be opened with the APIv3 key",
     ))?;
-    let transaction: Transaction =
+    let transaction: TradeReport =
         serde_json::from_slice(&plain).map_err(|_| unreadable("no transaction"))?;
     match transaction.mchid.as_deref() {
         None => return Err(unreadable("no mchid")),

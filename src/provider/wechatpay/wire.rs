@@ -169,11 +169,11 @@ pub struct RefundState {
     out_refund_no: Option<String>,
     out_trade_no: Option<String>,
     status: Option<String>,
-    amount: Option<RefundedAmount>,
+    amount: Option<GivenBack>,
 }
 
 #[derive(Deserialize)]
-struct RefundedAmount {
+struct GivenBack {
     refund: Option<i64>,
 }
 
@@ -195,7 +195,7 @@ impl RefundState {
 
 /// A trade, as a query and a notice tell it. Members may be missing; what is needed is asked for.
 #[derive(Deserialize)]
-pub struct Transaction {
+pub struct TradeReport {
     pub appid: Option<String>,
     pub mchid: Option<String>,
     pub out_trade_no: Option<String>,
@@ -211,7 +211,7 @@ pub struct PaidAmount {
     pub currency: Option<String>,
 }
 
-impl Transaction {
+impl TradeReport {
     /// A refund does not undo that the money was taken.
     pub fn is_paid(&self) -> bool {
         matches!(self.trade_state.as_deref(), Some("SUCCESS" | "REFUND"))

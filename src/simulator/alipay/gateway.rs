@@ -39,8 +39,7 @@ pub(in crate::simulator) async fn serve(
     } else {
         format!("{}_response", method.replace('.', "_"))
     };
-    let checked = check(&world, &parameters, charset_in_query)
-        .and_then(|()| operation(&method));
+    let checked = check(&world, &parameters, charset_in_query).and_then(|()| operation(&method));
     let biz = parameters
         .get("biz_content")
         .and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -72,7 +71,9 @@ pub(in crate::simulator) async fn serve(
     }
     let text = match outcome {
         Ok(_) if fault == Some(Fault::SystemErrorAfter) => {
-            world.alipay.envelope(&key, &system_error().to_json(), fault)
+            world
+                .alipay
+                .envelope(&key, &system_error().to_json(), fault)
         }
         Ok((value, _)) => world.alipay.envelope(&key, &value, fault),
         Err(refused) => {
@@ -144,7 +145,10 @@ pub(super) fn check(
             return Err(Refused::missing("isv.missing-timestamp", "缺少时间戳参数"));
         }
         Some(text) if text.len() != 19 || times::parse_plain(text).is_none() => {
-            return Err(Refused::invalid("isv.invalid-timestamp", "非法的时间戳参数"));
+            return Err(Refused::invalid(
+                "isv.invalid-timestamp",
+                "非法的时间戳参数",
+            ));
         }
         Some(_) => {}
     }
@@ -205,7 +209,8 @@ fn act(
         Some(Fault::Refused) => {
             let code = rule.and_then(|rule| rule.code.as_deref());
             return Err(Refused::business(
-                code.unwrap_or("ACCESS_FORBIDDEN").trim_start_matches("ACQ."),
+                code.unwrap_or("ACCESS_FORBIDDEN")
+                    .trim_start_matches("ACQ."),
                 "按要求拒绝",
             ));
         }

@@ -52,14 +52,19 @@ fn content(world: &World, trade: &Trade) -> Value {
         body["buyer_pay_amount"] = json!(amount);
         body["point_amount"] = json!("0.00");
         body["gmt_payment"] = json!(times::plain(capture.at));
-        body["fund_bill_list"] =
-            json!(format!("[{{\"amount\":\"{amount}\",\"fundChannel\":\"ALIPAYACCOUNT\"}}]"));
+        body["fund_bill_list"] = json!(format!(
+            "[{{\"amount\":\"{amount}\",\"fundChannel\":\"ALIPAYACCOUNT\"}}]"
+        ));
     }
     body
 }
 
 fn made(world: &World, event: &str, url: &str, mut content: Value) -> Notice {
-    let id = format!("{}{}", times::compact_date(world.now()), world.random.hex::<13>());
+    let id = format!(
+        "{}{}",
+        times::compact_date(world.now()),
+        world.random.hex::<13>()
+    );
     content["notify_id"] = json!(id);
     world.new_notice(id, event, url, content)
 }
@@ -114,7 +119,10 @@ pub(in crate::simulator) fn letter(world: &World, notice: &Notice, fault: Option
         }
         Some(Fault::OldTimestamp) => {
             // No window exists at Alipay: an old, validly signed notice is a fact like any other.
-            set("notify_time", &times::plain(world.now().minus_ms(86_400_000)));
+            set(
+                "notify_time",
+                &times::plain(world.now().minus_ms(86_400_000)),
+            );
         }
         _ => {}
     }

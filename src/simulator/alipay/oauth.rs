@@ -31,11 +31,17 @@ pub(in crate::simulator) async fn authorize(
     let Ok(mut back) = url::Url::parse(get("redirect_uri")) else {
         return page("回调地址不正确", "INVALID_REDIRECT_URI");
     };
-    let listed = back
-        .host_str()
-        .is_some_and(|host| options.oauth_redirect_hosts.iter().any(|listed| listed == host));
+    let listed = back.host_str().is_some_and(|host| {
+        options
+            .oauth_redirect_hosts
+            .iter()
+            .any(|listed| listed == host)
+    });
     if !listed && !is_loopback(&back) {
-        return page("回调地址与应用配置的授权回调地址不一致", "INVALID_REDIRECT_URI");
+        return page(
+            "回调地址与应用配置的授权回调地址不一致",
+            "INVALID_REDIRECT_URI",
+        );
     }
     let Some(person) = crate::simulator::wallet::whose(&request, Wallet::Alipay) else {
         return page("请使用支付宝客户端打开", "NOT_IN_ALIPAY");
@@ -101,14 +107,23 @@ pub(super) fn token(
     drop(books);
     let options = &world.options.alipay;
     let mut body = members([
-        ("access_token", json!(format!("authbseB{}", world.random.hex::<16>()))),
-        ("refresh_token", json!(format!("authbseB{}", world.random.hex::<16>()))),
+        (
+            "access_token",
+            json!(format!("authbseB{}", world.random.hex::<16>())),
+        ),
+        (
+            "refresh_token",
+            json!(format!("authbseB{}", world.random.hex::<16>())),
+        ),
         ("expires_in", json!(1_296_000)),
         ("re_expires_in", json!(2_592_000)),
         ("auth_start", json!(crate::simulator::times::plain(now))),
     ]);
     if options.open_ids {
-        body.insert("open_id".to_owned(), json!(person.alipay_open_id(&options.app_id)));
+        body.insert(
+            "open_id".to_owned(),
+            json!(person.alipay_open_id(&options.app_id)),
+        );
     } else {
         body.insert("user_id".to_owned(), json!(person.buyer_id()));
     }

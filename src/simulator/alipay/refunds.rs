@@ -31,7 +31,7 @@ const KNOWN: [&str; 12] = [
 pub(super) fn whole(trade: &Trade, now: Timestamp, number: u64) -> Refund {
     Refund {
         number: format!("cancel-{number}"),
-        refund_id: format!("{}{number:012}", times::compact_date(now)),
+        id: format!("{}{number:012}", times::compact_date(now)),
         amount: trade.total,
         reason: Some("cancel".to_owned()),
         fingerprint: trade.total.to_string(),
@@ -112,7 +112,7 @@ pub(super) fn refund(
     }
     trade.refunds.push(Refund {
         number: number.clone(),
-        refund_id: format!("{}{sequence:012}", times::compact_date(now)),
+        id: format!("{}{sequence:012}", times::compact_date(now)),
         amount,
         reason: reason.map(str::to_owned),
         fingerprint: amount.to_string(),

@@ -120,9 +120,7 @@ impl Alipay {
                 } else {
                     &numbers.alipay
                 };
-                format!(
-                    "{{\"{key}\":{raw},\"alipay_cert_sn\":\"{number}\",\"sign\":\"{sign}\"}}"
-                )
+                format!("{{\"{key}\":{raw},\"alipay_cert_sn\":\"{number}\",\"sign\":\"{sign}\"}}")
             }
             None => format!("{{\"{key}\":{raw},\"sign\":\"{sign}\"}}"),
         }

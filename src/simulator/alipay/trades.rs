@@ -59,11 +59,7 @@ pub(super) fn not_exist() -> Refused {
 }
 
 /// What order, create and WAP have in common.
-pub(super) fn read_order(
-    world: &World,
-    product: Product,
-    biz: &Biz<'_>,
-) -> Result<Trade, Refused> {
+pub(super) fn read_order(world: &World, product: Product, biz: &Biz<'_>) -> Result<Trade, Refused> {
     let now = world.now();
     let out_trade_no = biz.needed("out_trade_no", 64)?;
     if !out_trade_no
@@ -78,7 +74,10 @@ pub(super) fn read_order(
         .and_then(times::fen)
         .ok_or_else(|| invalid("total_amount"))?;
     if !(1..=10_000_000_000).contains(&total) {
-        return Err(Refused::business("TOTAL_FEE_EXCEED", "订单金额不在允许范围内"));
+        return Err(Refused::business(
+            "TOTAL_FEE_EXCEED",
+            "订单金额不在允许范围内",
+        ));
     }
     let subject = biz.needed("subject", 256)?;
     if subject.contains(['/', '=', '&']) {
@@ -88,7 +87,10 @@ pub(super) fn read_order(
     let code = biz.text("product_code", 64)?;
     let fits = match product {
         Product::Precreate => {
-            matches!(code, None | Some("QR_CODE_OFFLINE" | "FACE_TO_FACE_PAYMENT"))
+            matches!(
+                code,
+                None | Some("QR_CODE_OFFLINE" | "FACE_TO_FACE_PAYMENT")
+            )
         }
         Product::Create => matches!(code, None | Some("JSAPI_PAY" | "FACE_TO_FACE_PAYMENT")),
         Product::Wap => matches!(code, Some("QUICK_WAP_WAY" | "QUICK_WAP_PAY")),
@@ -103,7 +105,10 @@ pub(super) fn read_order(
     {
         return Err(Refused::business("INVALID_RECEIVE_ACCOUNT", "收款账户无效"));
     }
-    if biz.notify_url.is_some_and(|url| !crate::simulator::world::may_be_called(url)) {
+    if biz
+        .notify_url
+        .is_some_and(|url| !crate::simulator::world::may_be_called(url))
+    {
         return Err(invalid("notify_url"));
     }
     let time_expire = time_expire(world, biz, now)?;
@@ -131,6 +136,7 @@ pub(super) fn read_order(
         buyer: None,
         begun_at: None,
         trade_no: None,
+        code: None,
         captures: Vec::new(),
         refunds: Vec::new(),
         notices: Vec::new(),
@@ -179,8 +185,9 @@ pub(super) fn precreate(world: &World, biz: &Biz<'_>) -> Done {
     let now = world.now();
     let trade = read_order(world, Product::Precreate, biz)?;
     let code_end = match biz.text("qr_code_timeout_express", 6)? {
-        Some(text) => times::parse_express(text, now)
-            .ok_or_else(|| invalid("qr_code_timeout_express"))?,
+        Some(text) => {
+            times::parse_express(text, now).ok_or_else(|| invalid("qr_code_timeout_express"))?
+        }
         None => now.plus_ms(CODE_LIFE),
     }
     .min(now.plus_ms(CODE_LIFE));
@@ -235,10 +242,7 @@ pub(super) fn create(world: &World, biz: &Biz<'_>) -> Done {
         if old.state == State::Waiting
             && old.buyer.as_ref().is_some_and(|buyer| *buyer != person.id)
         {
-            return Err(Refused::business(
-                "TRADE_BUYER_NOT_MATCH",
-                "交易买家不匹配",
-            ));
+            return Err(Refused::business("TRADE_BUYER_NOT_MATCH", "交易买家不匹配"));
         }
         check_again(old, &trade, now)?;
     } else {

@@ -37,11 +37,7 @@ fn judge(world: &World, person: &Person, body: &Value) -> Result<(Wallet, String
     }
 }
 
-fn judge_wechat(
-    world: &World,
-    person: &Person,
-    body: &Value,
-) -> Result<(Wallet, String), String> {
+fn judge_wechat(world: &World, person: &Person, body: &Value) -> Result<(Wallet, String), String> {
     let request: WechatRequest = serde_json::from_value(body.clone())
         .map_err(|error| format!("调用支付JSAPI缺少参数: {error}"))?;
     let options = &world.options.wechat;
@@ -90,7 +86,11 @@ fn describe(person: &Person, trade: &Trade) -> Value {
 }
 
 /// Opens the sheet: from here on the payment has begun.
-pub(in crate::simulator) async fn open(world: &World, person: &Person, body: &[u8]) -> HttpResponse {
+pub(in crate::simulator) async fn open(
+    world: &World,
+    person: &Person,
+    body: &[u8],
+) -> HttpResponse {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let opened = judge(world, person, &body).and_then(|(wallet, number)| {
         world
@@ -121,7 +121,9 @@ pub(in crate::simulator) async fn finish(
                 HttpResponse::Conflict().json(json!({ "refused": refusal.to_string() }))
             }
         },
-        Some("poor") => HttpResponse::Conflict().json(json!({ "refused": "余额不足，请更换付款方式" })),
+        Some("poor") => {
+            HttpResponse::Conflict().json(json!({ "refused": "余额不足，请更换付款方式" }))
+        }
         _ => HttpResponse::Ok().json(json!({ "paid": false })),
     }
 }

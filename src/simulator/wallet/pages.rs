@@ -151,7 +151,10 @@ pub(super) async fn home(world: Shared, query: Query) -> HttpResponse {
     let now = world.now();
     let mut books = world.books();
     books.settle(now);
-    let mut trades: Vec<&Trade> = books.trades().filter(|trade| trade.buyer.is_some()).collect();
+    let mut trades: Vec<&Trade> = books
+        .trades()
+        .filter(|trade| trade.begun_at.is_some() || !trade.captures.is_empty())
+        .collect();
     trades.sort_by_key(|trade| std::cmp::Reverse(trade.created_at));
     let lines = trades
         .into_iter()
@@ -166,7 +169,12 @@ pub(super) async fn home(world: Shared, query: Query) -> HttpResponse {
                 .unwrap_or_default(),
             what: trade.description.clone(),
             amount: times::yuan(trade.total),
-            when: times::short(trade.captures.first().map_or(trade.created_at, |capture| capture.at)),
+            when: times::short(
+                trade
+                    .captures
+                    .first()
+                    .map_or(trade.created_at, |capture| capture.at),
+            ),
             state: match trade.state {
                 State::Paid if trade.refunded() >= trade.total => "已退款",
                 State::Paid if trade.refunded() > 0 => "部分退款",
@@ -199,7 +207,12 @@ pub(super) async fn home(world: Shared, query: Query) -> HttpResponse {
 pub(super) async fn scan(world: Shared, form: Form) -> HttpResponse {
     let content = form.get("content").map_or("", |text| text.trim());
     let Some(person) = form.get("user").and_then(|id| Person::face(id)) else {
-        return notice_page(StatusCode::BAD_REQUEST, "扫一扫", "请先选择一个账号", "user");
+        return notice_page(
+            StatusCode::BAD_REQUEST,
+            "扫一扫",
+            "请先选择一个账号",
+            "user",
+        );
     };
     if let Some(token) = token_of(content) {
         return see(&format!("/wallet/pay?token={token}&user={}", person.id));
@@ -362,9 +375,7 @@ pub(super) async fn pay(world: Shared, form: Form) -> HttpResponse {
             Err(refusal) => refusal_page(refusal),
         },
         "poor" => match trade(&world) {
-            Some(trade) => {
-                sheet_page(get("token"), &person, &trade, "余额不足，请更换付款方式")
-            }
+            Some(trade) => sheet_page(get("token"), &person, &trade, "余额不足，请更换付款方式"),
             None => refusal_page(Refusal::Unknown),
         },
         _ => match trade(&world).and_then(|trade| way_back(&world, &trade)) {
@@ -416,7 +427,10 @@ fn cashier(world: &World, wallet: Wallet, token: &str) -> HttpResponse {
         books
             .redeem(token, world.now())
             .and_then(|(wallet, number)| {
-                books.trade(wallet, &number).cloned().ok_or(Refusal::Unknown)
+                books
+                    .trade(wallet, &number)
+                    .cloned()
+                    .ok_or(Refusal::Unknown)
             })
     };
     match trade {
@@ -477,9 +491,8 @@ pub(in crate::simulator) async fn h5_cashier(
     }
     let token = query.get("prepay_id").map_or("", String::as_str);
     let found = world.books().redeem(token, world.now());
-    let (wallet, number) = match found {
-        Ok(found) => found,
-        Err(_) => return complain("支付请求已失效，请重新发起支付"),
+    let Ok((wallet, number)) = found else {
+        return complain("支付请求已失效，请重新发起支付");
     };
     if let Some(back) = query.get("redirect_url")
         && let Some(trade) = world
@@ -508,19 +521,110 @@ const CLOSING: &[&str] = &["wechat.close", "alipay.close"];
 const QUERIES: &[&str] = &["wechat.query", "alipay.query"];
 
 const SWITCHES: &[Switch] = &[
-    Switch { key: "lost", title: "支付通知全部丢失", english: "every notice is lost", operations: NOTICES, fault: Fault::Lost, always: true },
-    Switch { key: "late", title: "下一个通知晚 5 秒", english: "the next notice is 5 s late", operations: NOTICES, fault: Fault::Delayed, always: false },
-    Switch { key: "double", title: "下一个通知同时到达 10 次", english: "the next notice comes ten times at once", operations: NOTICES, fault: Fault::DoubledAtOnce, always: false },
-    Switch { key: "order", title: "下一个通知排到别的通知之后", english: "the next notice comes after another one", operations: NOTICES, fault: Fault::Reordered, always: false },
-    Switch { key: "forged", title: "下一个通知是伪造的（密钥不对）", english: "the next notice is forged", operations: NOTICES, fault: Fault::Forged, always: false },
-    Switch { key: "probe", title: "下一个通知是验签探测 SIGNTEST", english: "the next notice is a signature probe", operations: NOTICES, fault: Fault::SignatureProbe, always: false },
-    Switch { key: "amount", title: "下一个通知金额不符", english: "the next notice has a wrong amount", operations: NOTICES, fault: Fault::WrongAmount, always: false },
-    Switch { key: "timeout", title: "下一次下单：没有应答，但已经生效", english: "next order: done, no answer", operations: MAKING, fault: Fault::ResetAfter, always: false },
-    Switch { key: "refuse", title: "下一次下单：网关 502", english: "next order: 502 from a proxy", operations: MAKING, fault: Fault::Html502, always: false },
-    Switch { key: "unsigned", title: "下一次查询：应答没有签名", english: "next query: unsigned answer", operations: QUERIES, fault: Fault::Unsigned, always: false },
-    Switch { key: "stale", title: "查询结果滞后 3 秒", english: "queries lag 3 s behind", operations: QUERIES, fault: Fault::StaleQuery, always: true },
-    Switch { key: "early", title: "5 分钟内不许关单", english: "close is refused in the first five minutes", operations: CLOSING, fault: Fault::CloseTooEarly, always: true },
-    Switch { key: "lie", title: "下一次关单：说关了，其实没关", english: "next close says yes and does nothing", operations: CLOSING, fault: Fault::CloseLies, always: false },
+    Switch {
+        key: "lost",
+        title: "支付通知全部丢失",
+        english: "every notice is lost",
+        operations: NOTICES,
+        fault: Fault::Lost,
+        always: true,
+    },
+    Switch {
+        key: "late",
+        title: "下一个通知晚 5 秒",
+        english: "the next notice is 5 s late",
+        operations: NOTICES,
+        fault: Fault::Delayed,
+        always: false,
+    },
+    Switch {
+        key: "double",
+        title: "下一个通知同时到达 10 次",
+        english: "the next notice comes ten times at once",
+        operations: NOTICES,
+        fault: Fault::DoubledAtOnce,
+        always: false,
+    },
+    Switch {
+        key: "order",
+        title: "下一个通知排到别的通知之后",
+        english: "the next notice comes after another one",
+        operations: NOTICES,
+        fault: Fault::Reordered,
+        always: false,
+    },
+    Switch {
+        key: "forged",
+        title: "下一个通知是伪造的（密钥不对）",
+        english: "the next notice is forged",
+        operations: NOTICES,
+        fault: Fault::Forged,
+        always: false,
+    },
+    Switch {
+        key: "probe",
+        title: "下一个通知是验签探测 SIGNTEST",
+        english: "the next notice is a signature probe",
+        operations: NOTICES,
+        fault: Fault::SignatureProbe,
+        always: false,
+    },
+    Switch {
+        key: "amount",
+        title: "下一个通知金额不符",
+        english: "the next notice has a wrong amount",
+        operations: NOTICES,
+        fault: Fault::WrongAmount,
+        always: false,
+    },
+    Switch {
+        key: "timeout",
+        title: "下一次下单：没有应答，但已经生效",
+        english: "next order: done, no answer",
+        operations: MAKING,
+        fault: Fault::ResetAfter,
+        always: false,
+    },
+    Switch {
+        key: "refuse",
+        title: "下一次下单：网关 502",
+        english: "next order: 502 from a proxy",
+        operations: MAKING,
+        fault: Fault::Html502,
+        always: false,
+    },
+    Switch {
+        key: "unsigned",
+        title: "下一次查询：应答没有签名",
+        english: "next query: unsigned answer",
+        operations: QUERIES,
+        fault: Fault::Unsigned,
+        always: false,
+    },
+    Switch {
+        key: "stale",
+        title: "查询结果滞后 3 秒",
+        english: "queries lag 3 s behind",
+        operations: QUERIES,
+        fault: Fault::StaleQuery,
+        always: true,
+    },
+    Switch {
+        key: "early",
+        title: "5 分钟内不许关单",
+        english: "close is refused in the first five minutes",
+        operations: CLOSING,
+        fault: Fault::CloseTooEarly,
+        always: true,
+    },
+    Switch {
+        key: "lie",
+        title: "下一次关单：说关了，其实没关",
+        english: "next close says yes and does nothing",
+        operations: CLOSING,
+        fault: Fault::CloseLies,
+        always: false,
+    },
 ];
 
 struct RuleLine {
@@ -546,7 +650,9 @@ pub(super) async fn faults(world: Shared) -> HttpResponse {
         .map(|rule| RuleLine {
             operation: rule.operation.clone(),
             fault: rule.fault.word(),
-            left: rule.count.map_or_else(|| "∞".to_owned(), |left| left.to_string()),
+            left: rule
+                .count
+                .map_or_else(|| "∞".to_owned(), |left| left.to_string()),
             hits: rule.hits,
         })
         .collect();

@@ -49,13 +49,7 @@ impl Route {
 
 /// `Err` is the bare status: 404 for an unknown path, 405 for a wrong method.
 fn route(method: &str, path: &str) -> Result<Route, StatusCode> {
-    let segments: Vec<String> = path
-        .split('/')
-        .skip(1)
-        .map(|segment| {
-            percent_decode(segment)
-        })
-        .collect();
+    let segments: Vec<String> = path.split('/').skip(1).map(percent_decode).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (wanted, route) = match segments[..] {
         ["v3", "pay", "transactions", "native"] => ("POST", Route::Prepay(Product::Native)),
@@ -161,7 +155,10 @@ pub(in crate::simulator) async fn serve(
         Ok((done, _)) if rule.as_ref().map(|rule| rule.fault) != Some(Fault::SystemErrorAfter) => {
             signed(&world, &signer, &done, rule.as_ref())
         }
-        Ok(_) => refuse(&world, &Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试")),
+        Ok(_) => refuse(
+            &world,
+            &Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试"),
+        ),
         Err(refused) => refuse(&world, &refused),
     }
 }
@@ -210,7 +207,11 @@ fn act(
             return Err(Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试"));
         }
         Some(Fault::TooManyRequests) => {
-            return Err(Refused::new(429, "FREQUENCY_LIMITED", "请求频率过高，请稍后重试"));
+            return Err(Refused::new(
+                429,
+                "FREQUENCY_LIMITED",
+                "请求频率过高，请稍后重试",
+            ));
         }
         Some(Fault::Refused) => {
             let code = rule.and_then(|rule| rule.code.as_deref());
@@ -223,9 +224,7 @@ fn act(
         }
         _ => {}
     }
-    let body = || {
-        json.map_err(|_| Refused::new(400, "PARAM_ERROR", "请求报文不是合法的JSON"))
-    };
+    let body = || json.map_err(|_| Refused::new(400, "PARAM_ERROR", "请求报文不是合法的JSON"));
     let mchid = || {
         url::form_urlencoded::parse(request.query_string().as_bytes())
             .find(|(name, _)| name == "mchid")
@@ -243,11 +242,9 @@ fn act(
         Route::Close(number) => orders::close(world, number, &body()?, rule).map(plain),
         Route::Refund => refunds::refund(world, &body()?, rule),
         Route::RefundQuery(number) => refunds::query(world, number).map(plain),
-        Route::Certificates if world.wechat.has_certificates() => {
-            Ok(plain(Done::Json(
-                world.wechat.certificates_json(&*world.random),
-            )))
-        }
+        Route::Certificates if world.wechat.has_certificates() => Ok(plain(Done::Json(
+            world.wechat.certificates_json(&*world.random),
+        ))),
         Route::Certificates => Err(Refused::new(
             404,
             "RESOURCE_NOT_EXISTS",
@@ -290,8 +287,7 @@ fn signed(world: &World, signer: &Signer, done: &Done, rule: Option<&Rule>) -> H
 
 /// 4xx and 5xx are never signed.
 fn refuse(world: &World, refused: &Refused) -> HttpResponse {
-    let status =
-        StatusCode::from_u16(refused.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut builder = HttpResponse::build(status);
     if status != StatusCode::UNAUTHORIZED {
         builder.insert_header(("Request-ID", request_id(world)));

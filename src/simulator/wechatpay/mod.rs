@@ -19,7 +19,8 @@ pub(super) struct Refused {
     pub(super) status: u16,
     pub(super) code: String,
     pub(super) message: String,
-    pub(super) detail: Option<Value>,
+    /// Boxed: most refusals have none.
+    pub(super) detail: Option<Box<Value>>,
 }
 
 impl Refused {
@@ -38,9 +39,9 @@ impl Refused {
             status: 400,
             code: "PARAM_ERROR".to_owned(),
             message: format!("输入源“/{location}{field}”{issue}"),
-            detail: Some(json!({
+            detail: Some(Box::new(json!({
                 "field": field, "value": value, "issue": issue, "location": location,
-            })),
+            }))),
         }
     }
 
@@ -51,7 +52,7 @@ impl Refused {
     pub(super) fn body(&self) -> Value {
         let mut body = json!({ "code": self.code, "message": self.message });
         if let Some(detail) = &self.detail {
-            body["detail"] = detail.clone();
+            body["detail"] = Value::clone(detail);
         }
         body
     }

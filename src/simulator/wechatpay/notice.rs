@@ -25,7 +25,7 @@ pub(super) fn refunded(world: &World, trade: &Trade, refund: &Refund, url: &str)
         "mchid": world.options.wechat.mchid,
         "transaction_id": trade.trade_no,
         "out_trade_no": trade.out_trade_no,
-        "refund_id": refund.refund_id,
+        "refund_id": refund.id,
         "out_refund_no": refund.number,
         "refund_status": refund.ends,
         "user_received_account": "支付用户零钱",
@@ -83,13 +83,15 @@ pub(in crate::simulator) fn letter(world: &World, notice: &Notice, fault: Option
         "resource": resource(world, original_type, &nonce, &content),
     })
     .to_string();
-    let signer = match world.options.wechat.notices_signed_by {
-        Regime::PublicKey => Signer::PublicKey,
-        Regime::Certificate => Signer::Certificate,
-        Regime::Alternating if world.turn.fetch_add(1, Ordering::SeqCst) % 2 == 0 => {
-            Signer::PublicKey
-        }
-        Regime::Alternating => Signer::Certificate,
+    let by_public_key = match world.options.wechat.notices_signed_by {
+        Regime::PublicKey => true,
+        Regime::Certificate => false,
+        Regime::Alternating => world.turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2),
+    };
+    let signer = if by_public_key {
+        Signer::PublicKey
+    } else {
+        Signer::Certificate
     };
     let mut headers = world.wechat.headers(world, &signer, &body, fault);
     headers.push(("Content-Type", "application/json".to_owned()));

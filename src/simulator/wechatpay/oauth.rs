@@ -8,6 +8,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::simulator::books::OauthCode;
+use crate::simulator::faults::Fault;
 use crate::simulator::people::{Person, Wallet};
 use crate::simulator::world::{World, is_loopback};
 
@@ -86,14 +87,11 @@ pub(in crate::simulator) async fn access_token(
     query: Query,
 ) -> HttpResponse {
     let get = |name: &str| query.get(name).map_or("", String::as_str);
-    let rule = world.take_fault("wechat.oauth", None, |fault| fault.for_calls());
+    let rule = world.take_fault("wechat.oauth", None, Fault::for_calls);
     if let Some(answer) = crate::simulator::answers::strike_before(rule.as_ref()).await {
         return answer;
     }
-    if let Some(rule) = rule
-        .as_ref()
-        .filter(|rule| rule.fault == crate::simulator::faults::Fault::Refused)
-    {
+    if let Some(rule) = rule.as_ref().filter(|rule| rule.fault == Fault::Refused) {
         let code = rule.code.as_deref().and_then(|code| code.parse().ok());
         return failed(code.unwrap_or(-1), "system error");
     }

@@ -122,6 +122,7 @@ pub(super) fn prepay(world: &World, product: Product, body: &Value) -> Result<Do
         buyer: buyer.map(|person| person.id),
         begun_at: None,
         trade_no: None,
+        code: None,
         captures: Vec::new(),
         refunds: Vec::new(),
         notices: Vec::new(),
@@ -136,12 +137,7 @@ fn time_expire(fields: &Fields<'_>, now: Timestamp) -> Result<Timestamp, Refused
         return Ok(latest);
     };
     let asked = times::parse_rfc3339(text).ok_or_else(|| {
-        Refused::param(
-            "/time_expire",
-            &json!(text),
-            "不符合RFC 3339格式",
-            "body",
-        )
+        Refused::param("/time_expire", &json!(text), "不符合RFC 3339格式", "body")
     })?;
     Ok(asked.clamp(now.plus_ms(MINUTE), latest))
 }
@@ -151,12 +147,9 @@ fn known_openid(world: &World, openid: &str) -> Result<Person, Refused> {
         .books()
         .payer(openid)
         .filter(|person| {
-            person.wallet == Wallet::Wechat
-                && person.openid(&world.options.wechat.appid) == openid
+            person.wallet == Wallet::Wechat && person.openid(&world.options.wechat.appid) == openid
         })
-        .ok_or_else(|| {
-            Refused::param("/payer/openid", &json!("***"), "无效的openid", "body")
-        })
+        .ok_or_else(|| Refused::param("/payer/openid", &json!("***"), "无效的openid", "body"))
 }
 
 /// The re-entry rules, then a fresh code.

@@ -89,7 +89,7 @@ pub(super) fn refund(
     let wait = i64::try_from(world.options.refund_delay_ms).unwrap_or(i64::MAX);
     let accepted = Refund {
         number: number.to_owned(),
-        refund_id: format!("5030{:06}{}{sequence:011}", 0, times::compact_date(now)),
+        id: format!("5030{:06}{}{sequence:011}", 0, times::compact_date(now)),
         amount: refund,
         reason: reason.map(str::to_owned),
         fingerprint,
@@ -123,7 +123,10 @@ pub(super) fn query(world: &World, number: &str) -> Result<Done, Refused> {
     books
         .trades_of(Wallet::Wechat)
         .find_map(|trade| {
-            let refund = trade.refunds.iter().find(|refund| refund.number == number)?;
+            let refund = trade
+                .refunds
+                .iter()
+                .find(|refund| refund.number == number)?;
             Some(Done::Json(refund_json(trade, refund, now)))
         })
         .ok_or_else(|| Refused::new(404, "RESOURCE_NOT_EXISTS", "退款单不存在"))
@@ -132,7 +135,7 @@ pub(super) fn query(world: &World, number: &str) -> Result<Done, Refused> {
 fn refund_json(trade: &Trade, refund: &Refund, now: Timestamp) -> Value {
     let status = refund.status(now);
     let mut body = json!({
-        "refund_id": refund.refund_id,
+        "refund_id": refund.id,
         "out_refund_no": refund.number,
         "transaction_id": trade.trade_no,
         "out_trade_no": trade.out_trade_no,

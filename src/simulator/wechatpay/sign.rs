@@ -1,7 +1,7 @@
 //! Signatures (wechatpay-v3 §1.2–1.5): the merchant's are checked in the provider's own order, the
 //! provider's are made under the serial the request asked for.
 
-use std::sync::{RwLock, RwLockReadGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -262,8 +262,9 @@ pub(super) fn authenticate(world: &World, call: &Call<'_>) -> Result<String, Ref
             "Http头Authorization值格式错误，请参考《微信支付商户API v3签名规则》"
         }));
     };
-    let credentials = parse(header)
-        .ok_or_else(|| error("Http头Authorization值格式错误，请参考《微信支付商户API v3签名规则》"))?;
+    let credentials = parse(header).ok_or_else(|| {
+        error("Http头Authorization值格式错误，请参考《微信支付商户API v3签名规则》")
+    })?;
     if (world.now().as_seconds() - credentials.timestamp).abs() > WINDOW {
         return Err(error(
             "Http头Authorization中的timestamp与发起请求的时间不得超过5分钟",

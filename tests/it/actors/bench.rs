@@ -1,6 +1,8 @@
 //! A house to test in: real shards over a real store in a folder of its own, a clock that stands
 //! still, a provider that does what the test says, and a store that can be held up or cut off.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its house is broken")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
@@ -346,15 +348,6 @@ impl Store for Gate {
     async fn keys_of(&self, merchant: MerchantId) -> Result<Vec<MerchantKey>, StoreError> {
         self.store.keys_of(merchant).await
     }
-
-    async fn outbox_undelivered(
-        &self,
-        all: bool,
-        limit: usize,
-    ) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.store.outbox_undelivered(all, limit).await
-    }
-
     async fn idempotency(
         &self,
         merchant: MerchantId,
@@ -375,6 +368,13 @@ impl Store for Gate {
     }
     async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError> {
         self.store.outbox_event(id).await
+    }
+    async fn outbox_undelivered(
+        &self,
+        all: bool,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.store.outbox_undelivered(all, limit).await
     }
     async fn outbox_gauge(&self) -> Result<OutboxGauge, StoreError> {
         self.store.outbox_gauge().await

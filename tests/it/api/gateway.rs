@@ -38,17 +38,19 @@ pub struct ScriptedProvider {
     pub query: Mutex<TradeState>,
     pub close: Mutex<CloseAnswer>,
     pub queries: AtomicUsize,
+    /// Codes that were exchanged: each can be once.
+    spent: Mutex<Vec<String>>,
 }
 
 impl ScriptedProvider {
-    fn new(id: &str, wallet: Wallet, mode: CodeMode) -> Self {
+    fn new(id: &str, wallet: Wallet, mode: CodeMode, h5: bool) -> Self {
         Self {
             account: AccountSettings {
                 id: AccountId::new(id),
                 wallet,
                 application: format!("app-{id}").into(),
                 mode,
-                h5: false,
+                h5,
                 alipay_wap: false,
                 checkout_origins: Vec::new(),
             },
@@ -58,6 +60,7 @@ impl ScriptedProvider {
             query: Mutex::new(TradeState::Unpaid),
             close: Mutex::new(CloseAnswer::Closed),
             queries: AtomicUsize::new(0),
+            spent: Mutex::default(),
         }
     }
 }
@@ -93,16 +96,44 @@ impl Provider for ScriptedProvider {
         RefundAnswer::Succeeded
     }
 
-    fn pay_parameters(&self, _: &TradeRequest, _: &str) -> Result<PayParameters, ProviderError> {
-        Ok(PayParameters::Jsapi(BTreeMap::new()))
+    fn pay_parameters(
+        &self,
+        request: &TradeRequest,
+        handle: &str,
+    ) -> Result<PayParameters, ProviderError> {
+        Ok(match request.product {
+            Product::AlipayWap | Product::WechatH5 => PayParameters::Link {
+                url: format!("https://wallet.example/{}", request.out_trade_no),
+            },
+            Product::AlipayCreate => PayParameters::TradePay {
+                trade_no: handle.to_owned(),
+            },
+            _ => {
+                let package = ("package".to_owned(), format!("prepay_id={handle}"));
+                PayParameters::Jsapi(BTreeMap::from([package]))
+            }
+        })
     }
 
-    fn authorize_url(&self, _: &str, _: &str) -> String {
-        String::new()
+    fn authorize_url(&self, redirect_uri: &str, state: &str) -> String {
+        let mut url = url::Url::parse("https://wallet.example/authorize").unwrap();
+        url.query_pairs_mut()
+            .append_pair("redirect_uri", redirect_uri)
+            .append_pair("state", state);
+        url.into()
     }
 
-    async fn exchange_code(&self, _: &SecretString) -> Result<PayerId, OauthError> {
-        Err(OauthError::Unavailable)
+    /// `of-ZHANG-1` is a code of the payer `ZHANG`.
+    async fn exchange_code(&self, code: &SecretString) -> Result<PayerId, OauthError> {
+        use secrecy::ExposeSecret as _;
+        let code = code.expose_secret();
+        let mut spent = self.spent.lock().unwrap();
+        let payer = code.split('-').nth(1).ok_or(OauthError::Unavailable)?;
+        if spent.iter().any(|known| known == code) {
+            return Err(OauthError::CodeUsed);
+        }
+        spent.push(code.to_owned());
+        Ok(PayerId(SecretString::from(payer.to_owned())))
     }
 
     fn read_notice(
@@ -132,6 +163,8 @@ impl Provider for ScriptedProvider {
 pub struct Wishes {
     pub limits: Limits,
     pub native: bool,
+    /// WeChat in phone browsers.
+    pub h5: bool,
     pub refuse_duplicates: bool,
     pub return_hosts: Vec<String>,
     /// How much the actors take in at a time.
@@ -145,6 +178,7 @@ pub struct Gateway {
     pub store: Arc<SqliteStore>,
     pub clock: ManualClock,
     pub wechat: Arc<ScriptedProvider>,
+    pub alipay: Arc<ScriptedProvider>,
     pub school: Caller,
     pub other: Caller,
     client: reqwest::Client,
@@ -224,16 +258,22 @@ impl Gateway {
         } else {
             CodeMode::Unified
         };
-        let wechat = Arc::new(ScriptedProvider::new("school-wechat", Wallet::Wechat, mode));
+        let wechat = Arc::new(ScriptedProvider::new(
+            "school-wechat",
+            Wallet::Wechat,
+            mode,
+            wishes.h5,
+        ));
         let unified = CodeMode::Unified;
         let alipay = Arc::new(ScriptedProvider::new(
             "school-alipay",
             Wallet::Alipay,
             unified,
+            false,
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
-            alipay as Arc<dyn Provider>,
+            alipay.clone() as Arc<dyn Provider>,
         ]);
         let school = add_merchant(&*store, &sealer, 1, &wishes).await;
         let other = add_merchant(&*store, &sealer, 2, &wishes).await;
@@ -296,6 +336,7 @@ impl Gateway {
             store,
             clock,
             wechat,
+            alipay,
             school,
             other,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),

@@ -26,7 +26,11 @@ async fn a_code_is_scanned_paid_and_told() {
     let notify = [("notify_url", notify.as_str())];
     let number = json!({ "out_trade_no": "EP20260101080000000001" });
     let body = world
-        .alipay("alipay.trade.precreate", &order("EP20260101080000000001"), &notify)
+        .alipay(
+            "alipay.trade.precreate",
+            &order("EP20260101080000000001"),
+            &notify,
+        )
         .await;
     assert_eq!(body["code"], "10000");
     let code = text(&body["qr_code"]);
@@ -36,9 +40,16 @@ async fn a_code_is_scanned_paid_and_told() {
         assert_eq!(body["sub_code"], "ACQ.TRADE_NOT_EXIST", "{method}");
     }
     let cancelled = world.alipay("alipay.trade.cancel", &number, &[]).await;
-    assert_eq!((&cancelled["code"], cancelled.get("action")), (&json!("10000"), None));
+    assert_eq!(
+        (&cancelled["code"], cancelled.get("action")),
+        (&json!("10000"), None)
+    );
     let again = world
-        .alipay("alipay.trade.precreate", &order("EP20260101080000000001"), &notify)
+        .alipay(
+            "alipay.trade.precreate",
+            &order("EP20260101080000000001"),
+            &notify,
+        )
         .await;
     assert_eq!(again["sub_code"], "ACQ.APPLY_PC_MERCHANT_CODE_ERROR");
     let scan = |user: &str| json!({ "content": code, "user": user });
@@ -46,9 +57,15 @@ async fn a_code_is_scanned_paid_and_told() {
     let seen = world.alipay("alipay.trade.query", &number, &[]).await;
     assert_eq!(seen["trade_status"], "WAIT_BUYER_PAY");
     assert!(text(&seen["buyer_logon_id"]).contains("******"));
-    assert_eq!(world.control("/control/scan", &scan("zhaoliu")).await.0, 409);
+    assert_eq!(
+        world.control("/control/scan", &scan("zhaoliu")).await.0,
+        409
+    );
     world
-        .control("/control/pay", &json!({ "out_trade_no": "EP20260101080000000001" }))
+        .control(
+            "/control/pay",
+            &json!({ "out_trade_no": "EP20260101080000000001" }),
+        )
         .await;
     let arrived = merchant.wait_for(1).await;
     let told = world.open_alipay_notice(&arrived[0]).expect("signed");
@@ -73,30 +90,47 @@ async fn the_published_signed_requests_are_accepted() {
             .iter()
             .find(|request| request["id"] == id)
             .unwrap();
-        let url = text(&request["url"]).replace("https://openapi.alipay.com", world.simulator.origin());
+        let url =
+            text(&request["url"]).replace("https://openapi.alipay.com", world.simulator.origin());
         world
             .client
             .post(url)
-            .header("content-type", "application/x-www-form-urlencoded;charset=utf-8")
+            .header(
+                "content-type",
+                "application/x-www-form-urlencoded;charset=utf-8",
+            )
             .body(text(&request["form_body"]).to_owned())
             .send()
     };
     let precreate = send("precreate").await.unwrap().text().await.unwrap();
     let (body, good) = world.open_alipay(&precreate);
     assert!(good && body["code"] == "10000", "{precreate}");
-    assert!(precreate.contains("https:\\/\\/qr.alipay.com\\/"), "slashes are escaped");
+    assert!(
+        precreate.contains("https:\\/\\/qr.alipay.com\\/"),
+        "slashes are escaped"
+    );
     let query = send("query").await.unwrap().text().await.unwrap();
-    assert_eq!(world.open_alipay(&query).0["sub_code"], "ACQ.TRADE_NOT_EXIST");
+    assert_eq!(
+        world.open_alipay(&query).0["sub_code"],
+        "ACQ.TRADE_NOT_EXIST"
+    );
 }
 
 #[tokio::test]
 async fn the_application_is_looked_up_before_the_signature() {
     let world = World::open();
     let raw = world
-        .alipay_raw("alipay.trade.query", &order("X"), &[("app_id", "2021000000000009")])
+        .alipay_raw(
+            "alipay.trade.query",
+            &order("X"),
+            &[("app_id", "2021000000000009")],
+        )
         .await;
     let (body, good) = world.open_alipay(&raw);
-    assert_eq!((&body["sub_code"], good), (&json!("isv.invalid-app-id"), false));
+    assert_eq!(
+        (&body["sub_code"], good),
+        (&json!("isv.invalid-app-id"), false)
+    );
     let mut parameters = world.alipay_parameters("alipay.trade.query", &order("X"), &[]);
     parameters.insert("timestamp".to_owned(), "2026-01-01 08:00:01".to_owned());
     let raw = world
@@ -110,7 +144,10 @@ async fn the_application_is_looked_up_before_the_signature() {
         .await
         .unwrap();
     let (body, good) = world.open_alipay(&raw);
-    assert_eq!((&body["sub_code"], good), (&json!("isv.invalid-signature"), true));
+    assert_eq!(
+        (&body["sub_code"], good),
+        (&json!("isv.invalid-signature"), true)
+    );
     assert!(text(&body["sub_msg"]).contains("&amp;timestamp=2026-01-01 08:00:01"));
 }
 
@@ -120,15 +157,27 @@ async fn a_created_trade_exists_belongs_to_its_buyer_and_dies_in_time() {
     let merchant = Merchant::open(&[ACK_ALIPAY]).await;
     let notify = format!("{}/callbacks/alipay/school", merchant.address);
     let first = world
-        .alipay("alipay.trade.create", &created(&world, "EP2026C1", "wangwu"), &[])
+        .alipay(
+            "alipay.trade.create",
+            &created(&world, "EP2026C1", "wangwu"),
+            &[],
+        )
         .await;
     assert_eq!(first["code"], "10000");
     let again = world
-        .alipay("alipay.trade.create", &created(&world, "EP2026C1", "wangwu"), &[])
+        .alipay(
+            "alipay.trade.create",
+            &created(&world, "EP2026C1", "wangwu"),
+            &[],
+        )
         .await;
     assert_eq!(first["trade_no"], again["trade_no"]);
     let other = world
-        .alipay("alipay.trade.create", &created(&world, "EP2026C1", "zhaoliu"), &[])
+        .alipay(
+            "alipay.trade.create",
+            &created(&world, "EP2026C1", "zhaoliu"),
+            &[],
+        )
         .await;
     assert_eq!(other["sub_code"], "ACQ.TRADE_BUYER_NOT_MATCH");
     let mut changed = created(&world, "EP2026C1", "wangwu");
@@ -142,7 +191,11 @@ async fn a_created_trade_exists_belongs_to_its_buyer_and_dies_in_time() {
     assert!(seen.get("send_pay_date").is_none());
     world.clock.set(Timestamp::from_seconds(HOUR));
     world
-        .alipay("alipay.trade.create", &created(&world, "EP2026C2", "wangwu"), &[])
+        .alipay(
+            "alipay.trade.create",
+            &created(&world, "EP2026C2", "wangwu"),
+            &[],
+        )
         .await;
     let closed = world
         .alipay(
@@ -156,14 +209,21 @@ async fn a_created_trade_exists_belongs_to_its_buyer_and_dies_in_time() {
     let told = world.open_alipay_notice(&arrived[0]).unwrap();
     assert_eq!(told["trade_status"], "TRADE_CLOSED");
     let pay = json!({ "out_trade_no": "EP2026C2", "user": "wangwu" });
-    assert_eq!(world.control("/control/pay", &pay).await.1["error"], "closed");
+    assert_eq!(
+        world.control("/control/pay", &pay).await.1["error"],
+        "closed"
+    );
 }
 
 #[tokio::test]
 async fn refunds_follow_the_rules() {
     let world = World::open();
     world
-        .alipay("alipay.trade.create", &created(&world, "EP2026R1", "wangwu"), &[])
+        .alipay(
+            "alipay.trade.create",
+            &created(&world, "EP2026R1", "wangwu"),
+            &[],
+        )
         .await;
     let refund = |amount: &str, number: Option<&str>| {
         let mut body = json!({ "out_trade_no": "EP2026R1", "refund_amount": amount });
@@ -176,7 +236,10 @@ async fn refunds_follow_the_rules() {
         let world = &world;
         async move { world.alipay("alipay.trade.refund", &body, &[]).await }
     };
-    assert_eq!(call(refund("128.50", None)).await["sub_code"], "ACQ.TRADE_STATUS_ERROR");
+    assert_eq!(
+        call(refund("128.50", None)).await["sub_code"],
+        "ACQ.TRADE_STATUS_ERROR"
+    );
     world
         .control("/control/pay", &json!({ "out_trade_no": "EP2026R1" }))
         .await;
@@ -185,9 +248,15 @@ async fn refunds_follow_the_rules() {
         "ACQ.REFUND_AMT_NOT_EQUAL_TOTAL"
     );
     let part = call(refund("28.50", Some("A"))).await;
-    assert_eq!((&part["fund_change"], &part["refund_fee"]), (&json!("Y"), &json!("28.50")));
+    assert_eq!(
+        (&part["fund_change"], &part["refund_fee"]),
+        (&json!("Y"), &json!("28.50"))
+    );
     let again = call(refund("28.50", Some("A"))).await;
-    assert_eq!((&again["fund_change"], &again["refund_fee"]), (&json!("N"), &json!("28.50")));
+    assert_eq!(
+        (&again["fund_change"], &again["refund_fee"]),
+        (&json!("N"), &json!("28.50"))
+    );
     assert_eq!(
         call(refund("28.51", Some("A"))).await["sub_code"],
         "ACQ.DISCORDANT_REPEAT_REQUEST"
@@ -202,7 +271,10 @@ async fn refunds_follow_the_rules() {
     let number = json!({ "out_trade_no": "EP2026R1" });
     let seen = world.alipay("alipay.trade.query", &number, &[]).await;
     assert_eq!(seen["trade_status"], "TRADE_CLOSED");
-    assert!(seen.get("send_pay_date").is_some(), "closed, and yet it was paid");
+    assert!(
+        seen.get("send_pay_date").is_some(),
+        "closed, and yet it was paid"
+    );
     let asked = |number: &str| json!({ "out_trade_no": "EP2026R1", "out_request_no": number });
     let method = "alipay.trade.fastpay.refund.query";
     assert_eq!(
@@ -269,7 +341,12 @@ async fn wap_makes_the_trade_at_the_login() {
     broken.insert("sign".to_owned(), "AAAA".to_owned());
     let link = url::Url::parse_with_params(&world.at("/gateway.do"), &broken).unwrap();
     let error = world.client.get(link).send().await.unwrap();
-    assert!(error.headers()["content-type"].to_str().unwrap().contains("GBK"));
+    assert!(
+        error.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .contains("GBK")
+    );
     let bytes = error.bytes().await.unwrap();
     let (decoded, _, wrong) = encoding_rs::GBK.decode(&bytes);
     assert!(!wrong && decoded.contains("支付出现问题"));
@@ -299,7 +376,11 @@ async fn oauth_gives_the_payers_number_once() {
     ];
     let method = "alipay.system.oauth.token";
     let known = world.alipay(method, &Value::Null, &more).await;
-    let (_, number) = world.simulator.handle().meet(Wallet::Alipay, "zhaoliu").unwrap();
+    let (_, number) = world
+        .simulator
+        .handle()
+        .meet(Wallet::Alipay, "zhaoliu")
+        .unwrap();
     assert_eq!(known["user_id"], json!(number));
     let again = world.alipay(method, &Value::Null, &more).await;
     assert_eq!(again["sub_code"], "isv.code-invalid");
@@ -315,13 +396,17 @@ async fn certificate_mode_wants_both_numbers() {
         root_certificates_pem: text(&keys["root_certificate_pem"]).to_owned(),
     });
     let world = World::with(options);
-    let without = world.alipay_raw("alipay.trade.query", &order("X"), &[]).await;
+    let without = world
+        .alipay_raw("alipay.trade.query", &order("X"), &[])
+        .await;
     assert!(without.contains("isv.missing-app-cert-sn"));
     let more = [
         ("app_cert_sn", text(&keys["app_cert_sn"])),
         ("alipay_root_cert_sn", text(&keys["alipay_root_cert_sn"])),
     ];
-    let with = world.alipay_raw("alipay.trade.query", &order("X"), &more).await;
+    let with = world
+        .alipay_raw("alipay.trade.query", &order("X"), &more)
+        .await;
     assert!(with.contains("ACQ.TRADE_NOT_EXIST"), "{with}");
     let number = format!("\"alipay_cert_sn\":\"{}\"", text(&keys["alipay_cert_sn"]));
     assert!(with.contains(&number), "{with}");

@@ -22,7 +22,10 @@ async fn the_books_survive_a_restart_and_the_notice_goes_on() {
     let mut second = options();
     second.state_file = Some(file);
     let world = World::with(second);
-    assert_eq!(world.wechat_state("EP2026BOOKS1").await["trade_state"], "SUCCESS");
+    assert_eq!(
+        world.wechat_state("EP2026BOOKS1").await["trade_state"],
+        "SUCCESS"
+    );
     merchant.wait_for(2).await;
     until(|| (world.notices(Wallet::Wechat, "EP2026BOOKS1") == [(true, 2)]).then_some(())).await;
     let books: Value = world

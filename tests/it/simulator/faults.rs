@@ -14,7 +14,11 @@ async fn a_call_can_take_effect_without_an_answer() {
             .fault(&json!({ "operation": "wechat.prepay", "fault": fault }))
             .await;
         assert!(
-            world.wechat_request("POST", path, &order).send().await.is_err(),
+            world
+                .wechat_request("POST", path, &order)
+                .send()
+                .await
+                .is_err(),
             "{fault}: no answer at all"
         );
         let handle = world.simulator.handle();
@@ -54,7 +58,11 @@ async fn answers_can_be_bad_in_every_way() {
         let body = answer.text().await.unwrap();
         assert_eq!(world.wechat_signed(&headers, &body), signed, "{fault}");
         // Spent: the next answer is good again.
-        assert_eq!(world.wechat("GET", path, &Value::Null).await.0, 200, "{fault}");
+        assert_eq!(
+            world.wechat("GET", path, &Value::Null).await.0,
+            200,
+            "{fault}"
+        );
     }
     world
         .fault(&json!({ "operation": "wechat.query", "fault": "huge_body" }))
@@ -70,13 +78,17 @@ async fn a_rule_bites_only_its_own_order() {
     for number in ["EP2026OWN001", "EP2026OWN002"] {
         world.make_native(number, NOWHERE).await;
     }
-    handle.add_fault(
-        Rule::new("wechat.close", Fault::CloseLies).for_order("EP2026OWN002"),
-    );
+    handle.add_fault(Rule::new("wechat.close", Fault::CloseLies).for_order("EP2026OWN002"));
     assert_eq!(world.close_wechat("EP2026OWN001").await.0, 204);
     assert_eq!(world.close_wechat("EP2026OWN002").await.0, 204);
-    assert_eq!(world.wechat_state("EP2026OWN001").await["trade_state"], "CLOSED");
-    assert_eq!(world.wechat_state("EP2026OWN002").await["trade_state"], "NOTPAY");
+    assert_eq!(
+        world.wechat_state("EP2026OWN001").await["trade_state"],
+        "CLOSED"
+    );
+    assert_eq!(
+        world.wechat_state("EP2026OWN002").await["trade_state"],
+        "NOTPAY"
+    );
     let paid = world
         .control("/control/pay", &json!({ "out_trade_no": "EP2026OWN002" }))
         .await;
@@ -116,7 +128,10 @@ async fn a_query_can_lag_behind_the_payment() {
     assert_eq!(state["trade_state"], "NOTPAY");
     assert!(state.get("transaction_id").is_none());
     world.clock.advance_ms(2_000);
-    assert_eq!(world.wechat_state("EP2026STALE1").await["trade_state"], "SUCCESS");
+    assert_eq!(
+        world.wechat_state("EP2026STALE1").await["trade_state"],
+        "SUCCESS"
+    );
 }
 
 #[tokio::test]
@@ -141,7 +156,9 @@ async fn spoiled_notices_come_before_the_true_one() {
             .await;
         // Even an acknowledged forgery does not stop the true notice.
         let arrived = merchant.wait_for(2).await;
-        let truth = world.open_wechat_notice(&arrived[1]).expect("the second is true");
+        let truth = world
+            .open_wechat_notice(&arrived[1])
+            .expect("the second is true");
         assert_eq!(truth["amount"]["total"], 12850);
         match (fault, world.open_wechat_notice(&arrived[0])) {
             ("wrong_amount", Some(lie)) => assert_eq!(lie["amount"]["total"], 12851),
@@ -153,7 +170,8 @@ async fn spoiled_notices_come_before_the_true_one() {
             (_, None) => {}
             (_, Some(_)) => panic!("{fault} verifies"),
         }
-        until(|| (world.notices(Wallet::Wechat, "EP2026SPOIL1") == [(true, 2)]).then_some(())).await;
+        until(|| (world.notices(Wallet::Wechat, "EP2026SPOIL1") == [(true, 2)]).then_some(()))
+            .await;
     }
 }
 
@@ -164,7 +182,11 @@ async fn notices_can_be_lost_or_come_ten_times_at_once() {
     world.make_native("EP2026LOST01", &merchant.address).await;
     world.make_native("EP2026TEN001", &merchant.address).await;
     let handle = world.simulator.handle();
-    handle.add_fault(Rule::new("wechat.notice", Fault::Lost).for_order("EP2026LOST01").always());
+    handle.add_fault(
+        Rule::new("wechat.notice", Fault::Lost)
+            .for_order("EP2026LOST01")
+            .always(),
+    );
     handle.add_fault(Rule::new("wechat.notice", Fault::DoubledAtOnce).for_order("EP2026TEN001"));
     for number in ["EP2026LOST01", "EP2026TEN001"] {
         world
@@ -174,9 +196,11 @@ async fn notices_can_be_lost_or_come_ten_times_at_once() {
     let arrived = merchant.wait_for(10).await;
     until(|| (world.notices(Wallet::Wechat, "EP2026LOST01")[0].1 >= 3).then_some(())).await;
     assert_eq!(arrived.len(), 10);
-    assert!(arrived.iter().all(|one| {
-        world.open_wechat_notice(one).unwrap()["out_trade_no"] == "EP2026TEN001"
-    }));
+    assert!(
+        arrived.iter().all(|one| {
+            world.open_wechat_notice(one).unwrap()["out_trade_no"] == "EP2026TEN001"
+        })
+    );
 }
 
 #[tokio::test]
@@ -186,9 +210,15 @@ async fn a_notice_can_be_forged_for_an_order_nobody_paid() {
     world.make_native("EP2026FORGE1", &merchant.address).await;
     let forge = json!({ "out_trade_no": "EP2026FORGE1", "fault": "forged" });
     let (status, body) = world.control("/control/forge", &forge).await;
-    assert_eq!((status, &body), (200, &json!({ "status": 500, "acked": false })));
+    assert_eq!(
+        (status, &body),
+        (200, &json!({ "status": 500, "acked": false }))
+    );
     assert!(world.open_wechat_notice(&merchant.arrived()[0]).is_none());
-    assert_eq!(world.wechat_state("EP2026FORGE1").await["trade_state"], "NOTPAY");
+    assert_eq!(
+        world.wechat_state("EP2026FORGE1").await["trade_state"],
+        "NOTPAY"
+    );
 }
 
 #[tokio::test]
@@ -207,7 +237,11 @@ async fn alipay_misbehaves_too() {
         let raw = world.alipay_raw("alipay.trade.query", &number, &[]).await;
         let (body, good) = world.open_alipay(&raw);
         assert_eq!(body["code"], expected, "{fault}");
-        assert_eq!(good, !matches!(fault, "wrong_signature" | "unsigned"), "{fault}");
+        assert_eq!(
+            good,
+            !matches!(fault, "wrong_signature" | "unsigned"),
+            "{fault}"
+        );
     }
 }
 
@@ -220,6 +254,10 @@ async fn rules_that_make_no_sense_are_refused() {
         json!({ "operation": "wechat.notice", "fault": "close_lies" }),
         json!({ "operation": "wechat.query", "fault": "no_such_fault" }),
     ] {
-        assert_eq!(world.control("/control/faults", &rule).await.0, 400, "{rule}");
+        assert_eq!(
+            world.control("/control/faults", &rule).await.0,
+            400,
+            "{rule}"
+        );
     }
 }

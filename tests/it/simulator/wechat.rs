@@ -6,14 +6,19 @@ use super::*;
 async fn an_order_is_paid_and_the_notice_says_so() {
     let world = World::open();
     let merchant = Merchant::open(&[ACK_204]).await;
-    let code = world.make_native("EP20260101080000000001", &merchant.address).await;
+    let code = world
+        .make_native("EP20260101080000000001", &merchant.address)
+        .await;
     assert!(code.starts_with("weixin://wxpay/bizpayurl?pr="));
     assert_eq!(
         world.wechat_state("EP20260101080000000001").await["trade_state"],
         "NOTPAY"
     );
     let (status, _) = world
-        .control("/control/scan", &json!({ "content": code, "user": "zhangsan" }))
+        .control(
+            "/control/scan",
+            &json!({ "content": code, "user": "zhangsan" }),
+        )
         .await;
     assert_eq!(status, 200);
     // A scan shows nowhere at WeChat.
@@ -36,8 +41,10 @@ async fn an_order_is_paid_and_the_notice_says_so() {
     assert_eq!(told["trade_type"], "NATIVE");
     assert_eq!(told["amount"]["total"], 12850);
     assert_eq!(told["success_time"], "2026-01-01T08:00:00+08:00");
-    until(|| (world.notices(Wallet::Wechat, "EP20260101080000000001") == [(true, 1)]).then_some(()))
-        .await;
+    until(|| {
+        (world.notices(Wallet::Wechat, "EP20260101080000000001") == [(true, 1)]).then_some(())
+    })
+    .await;
     assert_eq!(
         world.close_wechat("EP20260101080000000001").await.1["code"],
         "ORDERPAID"
@@ -57,7 +64,10 @@ async fn the_published_signed_request_is_accepted() {
     let merchant = &world.wechat["merchant"];
     let header = format!(
         "WECHATPAY2-SHA256-RSA2048 signature=\"{}\",mchid=\"{}\",nonce_str=\"{}\",timestamp=\"{}\",serial_no=\"{}\"",
-        sign(text(&merchant["private_key_pem"]), text(&request["message"])),
+        sign(
+            text(&merchant["private_key_pem"]),
+            text(&request["message"])
+        ),
         text(&merchant["mchid"]),
         text(&request["nonce_str"]),
         text(&request["timestamp"]),
@@ -87,7 +97,8 @@ async fn signatures_are_checked_in_the_providers_order() {
     let path = "/v3/pay/transactions/out-trade-no/EP2026?mchid=1900000001";
     let stale = world.authorization("GET", path, "", HOUR - 301);
     let good = world.authorization("GET", path, "", HOUR);
-    let other_path = world.authorization("GET", "/v3/pay/transactions/out-trade-no/EP2026", "", HOUR);
+    let other_path =
+        world.authorization("GET", "/v3/pay/transactions/out-trade-no/EP2026", "", HOUR);
     let twice = format!("{good},mchid=\"1900000001\"");
     for (header, expected) in [
         (None, "签名信息错误，验签失败"),
@@ -109,7 +120,10 @@ async fn signatures_are_checked_in_the_providers_order() {
         assert!(text(&body["message"]).contains(expected), "{body}");
     }
     let unknown = world.wechat("GET", path, &Value::Null).await;
-    assert_eq!((unknown.0, &unknown.1["code"]), (404, &json!("ORDER_NOT_EXIST")));
+    assert_eq!(
+        (unknown.0, &unknown.1["code"]),
+        (404, &json!("ORDER_NOT_EXIST"))
+    );
 }
 
 #[tokio::test]
@@ -119,11 +133,7 @@ async fn wrong_paths_and_methods_answer_with_nothing() {
         ("GET", "/v3/pay/transactions/native", 405),
         ("POST", "/v3/nothing", 404),
     ] {
-        let answer = world
-            .wechat_request(method, path, "")
-            .send()
-            .await
-            .unwrap();
+        let answer = world.wechat_request(method, path, "").send().await.unwrap();
         assert_eq!(answer.status(), status);
         assert_eq!(answer.bytes().await.unwrap().len(), 0);
     }
@@ -150,11 +160,23 @@ async fn fields_are_held_to_their_rules() {
         ("/amount/total", json!(0), "PARAM_ERROR"),
         ("/amount/total", json!(1.5), "PARAM_ERROR"),
         ("/amount/currency", json!("USD"), "PARAM_ERROR"),
-        ("/notify_url", json!("http://school.example/notify"), "PARAM_ERROR"),
-        ("/notify_url", json!("https://school.example/notify?x=1"), "PARAM_ERROR"),
+        (
+            "/notify_url",
+            json!("http://school.example/notify"),
+            "PARAM_ERROR",
+        ),
+        (
+            "/notify_url",
+            json!("https://school.example/notify?x=1"),
+            "PARAM_ERROR",
+        ),
         ("/time_expire", json!("2026-01-01 08:03:00"), "PARAM_ERROR"),
         ("/mchid", json!("1900000009"), "PARAM_ERROR"),
-        ("/appid", json!("wx0000000000000000"), "APPID_MCHID_NOT_MATCH"),
+        (
+            "/appid",
+            json!("wx0000000000000000"),
+            "APPID_MCHID_NOT_MATCH",
+        ),
     ];
     for (pointer, value, code) in cases {
         let mut order = world.native_order("EP2026FIELDS", "http://127.0.0.1:9");
@@ -162,7 +184,11 @@ async fn fields_are_held_to_their_rules() {
         let (status, body) = world
             .wechat("POST", "/v3/pay/transactions/native", &order)
             .await;
-        assert_eq!((status, &body["code"]), (400, &json!(code)), "{pointer} {body}");
+        assert_eq!(
+            (status, &body["code"]),
+            (400, &json!(code)),
+            "{pointer} {body}"
+        );
     }
     let mut order = world.native_order("EP2026FIELDS", "http://127.0.0.1:9");
     order["extra"] = json!(1);
@@ -195,7 +221,10 @@ async fn a_number_is_repeated_identically_or_not_at_all() {
     let changed = world
         .wechat("POST", "/v3/pay/transactions/native", &other)
         .await;
-    assert_eq!((changed.0, &changed.1["code"]), (403, &json!("OUT_TRADE_NO_USED")));
+    assert_eq!(
+        (changed.0, &changed.1["code"]),
+        (403, &json!("OUT_TRADE_NO_USED"))
+    );
     let mut jsapi = world.native_order("EP2026AGAIN", nowhere);
     let handle = world.simulator.handle();
     let (_, openid) = handle.meet(Wallet::Wechat, "zhangsan").unwrap();
@@ -205,7 +234,11 @@ async fn a_number_is_repeated_identically_or_not_at_all() {
         .await;
     assert_eq!(moved.1["code"], "OUT_TRADE_NO_USED");
     assert_eq!(world.close_wechat("EP2026AGAIN").await.0, 204);
-    assert_eq!(world.close_wechat("EP2026AGAIN").await.0, 204, "close is re-entrant");
+    assert_eq!(
+        world.close_wechat("EP2026AGAIN").await.0,
+        204,
+        "close is re-entrant"
+    );
     let order = world.native_order("EP2026AGAIN", nowhere);
     let closed = world
         .wechat("POST", "/v3/pay/transactions/native", &order)
@@ -220,9 +253,14 @@ async fn a_number_is_repeated_identically_or_not_at_all() {
 #[tokio::test]
 async fn only_the_first_account_pays_and_only_in_time() {
     let world = World::open();
-    let code = world.make_native("EP2026TIME01", "http://127.0.0.1:9").await;
+    let code = world
+        .make_native("EP2026TIME01", "http://127.0.0.1:9")
+        .await;
     let scan = |user: &str| json!({ "content": code, "user": user });
-    assert_eq!(world.control("/control/scan", &scan("zhangsan")).await.0, 200);
+    assert_eq!(
+        world.control("/control/scan", &scan("zhangsan")).await.0,
+        200
+    );
     assert_eq!(
         world.control("/control/scan", &scan("lisi")).await.1["error"],
         "other_payer"
@@ -237,11 +275,19 @@ async fn only_the_first_account_pays_and_only_in_time() {
     assert_eq!(world.control("/control/pay_late", &late).await.0, 200);
     // Never begun, and the time is over: refused, and still not closed.
     world.clock.set(Timestamp::from_seconds(HOUR));
-    world.make_native("EP2026TIME02", "http://127.0.0.1:9").await;
+    world
+        .make_native("EP2026TIME02", "http://127.0.0.1:9")
+        .await;
     world.clock.advance_ms(180_001);
     let late = json!({ "out_trade_no": "EP2026TIME02" });
-    assert_eq!(world.control("/control/pay", &late).await.1["error"], "expired");
-    assert_eq!(world.wechat_state("EP2026TIME02").await["trade_state"], "NOTPAY");
+    assert_eq!(
+        world.control("/control/pay", &late).await.1["error"],
+        "expired"
+    );
+    assert_eq!(
+        world.wechat_state("EP2026TIME02").await["trade_state"],
+        "NOTPAY"
+    );
 }
 
 #[tokio::test]
@@ -258,10 +304,16 @@ async fn notices_are_repeated_with_a_fresh_signature_until_acknowledged() {
         .map(|one| serde_json::from_str::<Value>(&one.body).unwrap()["id"].clone())
         .collect();
     assert!(ids.iter().all(|id| *id == ids[0]));
-    let nonces: std::collections::BTreeSet<_> =
-        arrived.iter().map(|one| &one.head["wechatpay-nonce"]).collect();
+    let nonces: std::collections::BTreeSet<_> = arrived
+        .iter()
+        .map(|one| &one.head["wechatpay-nonce"])
+        .collect();
     assert_eq!(nonces.len(), 3);
-    assert!(arrived.iter().all(|one| world.open_wechat_notice(one).is_some()));
+    assert!(
+        arrived
+            .iter()
+            .all(|one| world.open_wechat_notice(one).is_some())
+    );
     until(|| (world.notices(Wallet::Wechat, "EP2026RETRY1") == [(true, 3)]).then_some(())).await;
 }
 
@@ -279,20 +331,29 @@ async fn refunds_are_idempotent_by_number() {
     };
     let path = "/v3/refund/domestic/refunds";
     let unpaid = world.wechat("POST", path, &refund("RF-1", 12850)).await;
-    assert_eq!((unpaid.0, &unpaid.1["code"]), (404, &json!("RESOURCE_NOT_EXISTS")));
+    assert_eq!(
+        (unpaid.0, &unpaid.1["code"]),
+        (404, &json!("RESOURCE_NOT_EXISTS"))
+    );
     world
         .control("/control/pay", &json!({ "out_trade_no": "EP2026REFUND" }))
         .await;
     let first = world.wechat("POST", path, &refund("RF-1", 12850)).await;
     let again = world.wechat("POST", path, &refund("RF-1", 12850)).await;
     assert_eq!((first.0, &first.1), (200, &again.1));
-    assert_eq!(world.wechat("POST", path, &refund("RF-1", 12849)).await.0, 400);
+    assert_eq!(
+        world.wechat("POST", path, &refund("RF-1", 12849)).await.0,
+        400
+    );
     assert_eq!(world.wechat("POST", path, &refund("RF-2", 1)).await.0, 400);
     let asked = world
         .wechat("GET", "/v3/refund/domestic/refunds/RF-1", &Value::Null)
         .await;
     assert_eq!(asked.1["status"], "SUCCESS");
-    assert_eq!(world.wechat_state("EP2026REFUND").await["trade_state"], "REFUND");
+    assert_eq!(
+        world.wechat_state("EP2026REFUND").await["trade_state"],
+        "REFUND"
+    );
     let arrived = merchant.wait_for(2).await;
     let told = world.open_wechat_notice(&arrived[1]).unwrap();
     assert_eq!(told["refund_status"], "SUCCESS");
@@ -376,7 +437,11 @@ async fn oauth_codes_work_once_and_for_five_minutes() {
     let first = code(&answer);
     assert_eq!(read(exchange(&first, "wrong")).await["errcode"], 40125);
     let known = read(exchange(&first, secret)).await;
-    let (_, openid) = world.simulator.handle().meet(Wallet::Wechat, "lisi").unwrap();
+    let (_, openid) = world
+        .simulator
+        .handle()
+        .meet(Wallet::Wechat, "lisi")
+        .unwrap();
     assert_eq!(known["openid"], json!(openid));
     assert_eq!(read(exchange(&first, secret)).await["errcode"], 40163);
     assert_eq!(read(exchange("nonsense", secret)).await["errcode"], 40029);
@@ -390,6 +455,11 @@ async fn oauth_codes_work_once_and_for_five_minutes() {
         assert_eq!(get(address).await.unwrap().status(), 200);
     }
     // No wallet, no code.
-    let plain = world.client.get(authorize(appid, back)).send().await.unwrap();
+    let plain = world
+        .client
+        .get(authorize(appid, back))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(plain.status(), 200);
 }
