@@ -205,13 +205,16 @@ fn emissions(path: &Path, text: &str, named: &BTreeMap<String, String>) -> Vec<E
                 Some(literal) => literal.trim_end_matches('"').to_owned(),
                 None => {
                     let constant = first.rsplit("::").next().unwrap();
-                    named.get(constant).cloned().unwrap_or_else(|| {
-                        panic!("{}: {first} names no metric", path.display())
-                    })
+                    named
+                        .get(constant)
+                        .cloned()
+                        .unwrap_or_else(|| panic!("{}: {first} names no metric", path.display()))
                 }
             };
-            let labels = arguments
-                .split("=>")
+            // What stands before each arrow; what stands behind the last is a value.
+            let arrows: Vec<_> = arguments.split("=>").collect();
+            let labels = arrows[..arrows.len() - 1]
+                .iter()
                 .filter_map(|part| part.trim_end().strip_suffix('"')?.rsplit_once('"'))
                 .map(|(_, label)| label.to_owned())
                 .collect();
@@ -252,8 +255,11 @@ fn every_metric_is_declared_and_every_declared_metric_is_used() {
             let metric = ALL.iter().find(|metric| metric.name == name);
             let metric = metric
                 .unwrap_or_else(|| panic!("{}: {name} is not in src/metrics.rs", path.display()));
-            let expected: BTreeSet<String> =
-                metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            let expected: BTreeSet<String> = metric
+                .labels
+                .iter()
+                .map(|label| (*label).to_owned())
+                .collect();
             assert_eq!(
                 (kind, labels),
                 (metric.kind, expected),

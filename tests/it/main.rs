@@ -15,6 +15,7 @@ mod locks;
 mod loopback;
 mod model;
 mod openapi;
+mod prometheus;
 mod simulator;
 mod store;
 mod vectors_alipay;
