@@ -21,6 +21,8 @@ const ID_NUMBER: &str = "650102199902309983";
 const PHONE: &str = "13900998877";
 const REF: &str = "canary-650102-8899";
 const HINT: &str = "金丝雀备注";
+/// A card number that everybody tests with: whoever writes one into a subject meant something else.
+const CARD: &str = "4111111111111111";
 
 struct Merchant {
     key_id: String,
@@ -48,6 +50,8 @@ pub struct Load<'a> {
     addressless: Merchant,
     /// What may stand in no metric and no log: what it is, and the text.
     pub private: Vec<(String, String)>,
+    /// Live pages, open as long as this.
+    pages: Vec<Response>,
 }
 
 /// A person's browser within a wallet.
@@ -78,6 +82,7 @@ impl<'a> Load<'a> {
             ("a phone", PHONE),
             ("a payer's reference", REF),
             ("an item", HINT),
+            ("a card's number", CARD),
         ]
         .map(|(what, text)| (what.to_owned(), text.to_owned()))
         .into();
@@ -95,6 +100,7 @@ impl<'a> Load<'a> {
             unreachable: Merchant::of(&unreachable),
             addressless: Merchant::of(&addressless),
             private,
+            pages: Vec::new(),
         }
     }
 
@@ -145,6 +151,12 @@ impl<'a> Load<'a> {
         }
         assert!(limited, "no limit on attempts");
         self.strangers(paid.as_str()).await;
+        // A notice, truly signed, of another amount: a person must look.
+        let order = self.create(&self.school).await;
+        let (other, mut phone) = self.scan(&order, "alipay").await;
+        self.press(&mut phone, "pay").await;
+        let told = json!({ "out_trade_no": other, "fault": "wrong_amount" });
+        assert_eq!(self.lever("forge", &told).await["acked"], true);
         // Events that reach nobody.
         for merchant in [&self.unreachable, &self.addressless] {
             let order = self.create(merchant).await;
@@ -294,7 +306,9 @@ impl<'a> Load<'a> {
         let html = answer.text().await.unwrap();
         let csrf = hidden_inputs(&html)["csrf"].clone();
         let stream = self.client.get(format!("{page}/events")).send().await;
-        assert_eq!(stream.unwrap().status(), 200);
+        let stream = stream.unwrap();
+        assert_eq!(stream.status(), 200);
+        self.pages.push(stream);
         let pressed = self
             .client
             .post(format!("{page}/query"))
@@ -440,7 +454,7 @@ fn nonce() -> String {
 fn new_order() -> String {
     json!({
         "merchant_order_no": format!("ZK-{:016x}", rand::random::<u64>()),
-        "subject": "2021年4月自学考试报考费",
+        "subject": format!("2021年4月自学考试报考费 {CARD}"),
         "items": [
             { "code": "00024", "name": HINT, "amount": 3500 },
             { "code": "04729", "name": "大学语文", "amount": 10500 },
