@@ -25,6 +25,7 @@ mod locks;
 mod loopback;
 mod model;
 mod openapi;
+mod prometheus;
 mod simulator;
 mod store;
 mod support;
