@@ -20,7 +20,6 @@ mod store;
 mod vectors_alipay;
 mod vectors_wechatpay;
 mod webhooks;
-mod model;
 mod crash;
 mod drain;
 mod invariants;
