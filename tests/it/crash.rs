@@ -4,6 +4,14 @@
     clippy::unwrap_used,
     reason = "a test may stop where its own set-up fails"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "real processes live in real time"
+)]
+#![cfg_attr(
+    not(feature = "fault-injection"),
+    expect(dead_code, reason = "the crash points exist in that feature only")
+)]
 
 use std::time::Duration;
 
@@ -29,7 +37,12 @@ enum Story {
 
 /// Drives one order to its end, as patient people do: whatever got no answer is asked again, with the
 /// same keys and the same wallet code.
-async fn tell(merchant: &Merchant, simulators: &Simulators, wallet: Wallet, story: Story) -> String {
+async fn tell(
+    merchant: &Merchant,
+    simulators: &Simulators,
+    wallet: Wallet,
+    story: Story,
+) -> String {
     let body = new_order(&json!({}));
     let number = body["merchant_order_no"].as_str().unwrap();
     let created = merchant
@@ -83,7 +96,9 @@ async fn go_to_the_wallet(student: &mut Student, attempt: &Value) -> bool {
         };
         let answer = answer.ok()?;
         match answer.status {
-            200 if answer.body.starts_with(b"{") => (answer.json()["state"] == "claimed").then_some(true),
+            200 if answer.body.starts_with(b"{") => {
+                (answer.json()["state"] == "claimed").then_some(true)
+            }
             410 => Some(false),
             _ => None,
         }
@@ -107,7 +122,10 @@ async fn go_to_the_wallet(student: &mut Student, attempt: &Value) -> bool {
 async fn pay(simulators: &Simulators, trade: &str) {
     match simulators.try_pay(trade).await {
         Ok(_) => {}
-        Err(code) => assert!(["closed", "expired", "already_paid"].contains(&code.as_str()), "{code}"),
+        Err(code) => assert!(
+            ["closed", "expired", "already_paid"].contains(&code.as_str()),
+            "{code}"
+        ),
     }
 }
 
@@ -240,7 +258,10 @@ async fn ten_kills_under_load() {
         }
     });
     let ((), told) = tokio::join!(kills, futures_util::future::join_all(students));
-    assert!(told.iter().sum::<i32>() >= 8, "too little happened: {told:?}");
+    assert!(
+        told.iter().sum::<i32>() >= 8,
+        "too little happened: {told:?}"
+    );
     world.finish().await;
 }
 

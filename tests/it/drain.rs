@@ -1,7 +1,7 @@
 //! How the gateway stops and refuses to start: in order, in time, and with one clear line.
 #![expect(
-    clippy::unwrap_used,
-    reason = "a test may stop where its own set-up fails"
+    clippy::disallowed_methods,
+    reason = "real processes live in real time"
 )]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +24,11 @@ async fn sigterm_under_load_loses_nothing() {
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (merchant, answered, stop) =
-                (world.merchant.clone(), Arc::clone(&answered), Arc::clone(&stop));
+            let (merchant, answered, stop) = (
+                world.merchant.clone(),
+                Arc::clone(&answered),
+                Arc::clone(&stop),
+            );
             tokio::spawn(async move {
                 while !stop.load(Ordering::SeqCst) {
                     let body = new_order(&serde_json::json!({}));
@@ -60,7 +63,11 @@ async fn sigterm_under_load_loses_nothing() {
     let began = Instant::now();
     let status = world.gateway.terminate().await;
     assert_eq!(status.code(), Some(0), "{status}");
-    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(11),
+        "{:?}",
+        began.elapsed()
+    );
     stop.store(true, Ordering::SeqCst);
     for client in clients {
         client.await.unwrap();
@@ -82,7 +89,12 @@ async fn sigterm_under_load_loses_nothing() {
 #[tokio::test]
 async fn a_second_process_on_the_same_store_is_refused() {
     let world = World::start(&[]).await;
-    let listen = |key: &str| (format!("ENROLLPAY__{key}__LISTEN"), format!("127.0.0.1:{}", free_port()));
+    let listen = |key: &str| {
+        (
+            format!("ENROLLPAY__{key}__LISTEN"),
+            format!("127.0.0.1:{}", free_port()),
+        )
+    };
     let other: Vec<_> = ["SERVER", "ADMIN"].map(listen).into();
     let other: Vec<(&str, &str)> = other
         .iter()
@@ -115,8 +127,16 @@ fn a_wrong_configuration_is_one_line() {
         ("LOCKS__URL", "redis://a", "locks.url"),
         ("CLUSTER__SHARDS", "0", "cluster.shards"),
         ("WEBHOOKS__RETRY_SECONDS", "", "webhooks.retry_seconds"),
-        ("WEBHOOKS__TIMEOUT_SECONDS", "600", "webhooks.timeout_seconds"),
-        ("WEBHOOKS__ALLOWED_NETWORKS", "10.0.0.0/99", "webhooks.allowed_networks"),
+        (
+            "WEBHOOKS__TIMEOUT_SECONDS",
+            "600",
+            "webhooks.timeout_seconds",
+        ),
+        (
+            "WEBHOOKS__ALLOWED_NETWORKS",
+            "10.0.0.0/99",
+            "webhooks.allowed_networks",
+        ),
         ("SECRETS__INDEX_KEY", "c2hvcnQ=", "secrets.index_key"),
         ("ZONE", "Mars", "zone"),
         ("MODE", "play", "mode"),

@@ -398,7 +398,10 @@ fn paid_once_or_not_at_all(rows: &Rows, books: &TheirBooks, report: &mut dyn FnM
         if let Err(violation) = check_at_rest(&row.order, provider) {
             report(format!("{}: {violation} ({provider:?})", row.id));
         }
-        let ours = rows.captures.iter().filter(|capture| capture.order == row.id);
+        let ours = rows
+            .captures
+            .iter()
+            .filter(|capture| capture.order == row.id);
         let (mut kept, mut surplus) = (0, 0);
         for capture in ours {
             match capture.refund {
@@ -432,7 +435,11 @@ fn one_capture_is_kept(rows: &Rows, books: &TheirBooks, report: &mut dyn FnMut(S
             _ => {}
         }
         let number = trade_number(&capture.order, capture.attempt);
-        let Some(trade) = books.trades.iter().find(|trade| trade.out_trade_no == number) else {
+        let Some(trade) = books
+            .trades
+            .iter()
+            .find(|trade| trade.out_trade_no == number)
+        else {
             continue;
         };
         if capture.refund.is_none() && !trade.refunds.is_empty() {
@@ -472,8 +479,7 @@ fn captures_fit(rows: &Rows, books: &TheirBooks, report: &mut dyn FnMut(String))
             trade.out_trade_no == number
                 && trade.wallet == capture.wallet
                 && trade.captures.iter().any(|theirs| {
-                    theirs.transaction_id == capture.transaction
-                        && theirs.amount == capture.amount
+                    theirs.transaction_id == capture.transaction && theirs.amount == capture.amount
                 })
         });
         if !told {
@@ -517,7 +523,8 @@ fn settlements_are_final(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(Str
                 _ => None,
             })
             .collect();
-        let stands = matches!(row.status.as_str(), "paid" | "closed").then_some(row.status.as_str());
+        let stands =
+            matches!(row.status.as_str(), "paid" | "closed").then_some(row.status.as_str());
         if ends.len() > 1 || ends.first().copied() != stands {
             report(format!(
                 "{}: settled {ends:?}, the row says {}",
@@ -698,7 +705,9 @@ fn the_timeline_gives_the_row(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMu
         let replayed = row.id.parse().ok().and_then(|id| {
             replay(
                 id,
-                commits.values().map(|(at, events)| (*at, events.as_slice())),
+                commits
+                    .values()
+                    .map(|(at, events)| (*at, events.as_slice())),
             )
         });
         if !gapless || replayed.as_ref() != Some(&row.order) {
@@ -745,7 +754,10 @@ mod doctored {
         let cancelled = world.ask(Alipay).await;
         let path = format!("/v1/orders/{}/cancel", cancelled.order);
         world.merchant.insist(&path, &json!({}), "c1").await;
-        world.merchant.until_status(&cancelled.order, "closed").await;
+        world
+            .merchant
+            .until_status(&cancelled.order, "closed")
+            .await;
         world.late_payment().await;
         world.rest().await;
         let books = world.simulators.books().await;
@@ -767,8 +779,17 @@ mod doctored {
             let copy = copy_store(&self.store, &folder);
             let connection = Connection::open(copy).unwrap();
             // The same rows without any rule that would refuse the lie.
-            connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
-            for table in ["outbox", "captures", "claims", "attempts", "order_events", "orders"] {
+            connection
+                .execute_batch("PRAGMA foreign_keys = OFF")
+                .unwrap();
+            for table in [
+                "outbox",
+                "captures",
+                "claims",
+                "attempts",
+                "order_events",
+                "orders",
+            ] {
                 connection
                     .execute_batch(&format!(
                         "CREATE TABLE bare AS SELECT * FROM {table};
@@ -785,8 +806,10 @@ mod doctored {
         }
     }
 
+    type Lie = fn(&mut Value);
+
     /// The one trade of which this holds.
-    fn trade<'a>(books: &'a mut Value, holds: impl Fn(&Value) -> bool) -> &'a mut Value {
+    fn trade(books: &mut Value, holds: impl Fn(&Value) -> bool) -> &mut Value {
         let trades = books["trades"].as_array_mut().unwrap();
         trades.iter_mut().find(|trade| holds(trade)).unwrap()
     }
@@ -798,35 +821,72 @@ mod doctored {
         assert_eq!(sound, BTreeSet::new(), "an untouched store is sound");
 
         let rows_that_lie = [
-            ("M1", "UPDATE captures SET refund = 'rfd_x' WHERE refund IS NULL"),
-            ("M1", "UPDATE orders SET status = 'unpaid' WHERE status = 'paid'"),
-            ("M2", "UPDATE captures SET refund = NULL, order_id = (SELECT order_id FROM captures WHERE refund IS NULL)"),
-            ("M2", "UPDATE captures SET refund = 'rfd_x'; INSERT INTO captures SELECT account, 'twin', order_id, attempt, wallet, amount, succeeded_at, heard_at, refund FROM captures LIMIT 1"),
+            (
+                "M1",
+                "UPDATE captures SET refund = 'rfd_x' WHERE refund IS NULL",
+            ),
+            (
+                "M1",
+                "UPDATE orders SET status = 'unpaid' WHERE status = 'paid'",
+            ),
+            (
+                "M2",
+                "UPDATE captures SET refund = NULL, order_id = (SELECT order_id FROM captures WHERE refund IS NULL)",
+            ),
+            (
+                "M2",
+                "UPDATE captures SET refund = 'rfd_x'; INSERT INTO captures SELECT account, 'twin', order_id, attempt, wallet, amount, succeeded_at, heard_at, refund FROM captures LIMIT 1",
+            ),
             ("M3", "UPDATE captures SET amount = amount + 1"),
             ("M3", "UPDATE captures SET account = 'another'"),
-            ("M3", "UPDATE captures SET transaction_id = 'another' || transaction_id"),
-            ("M7", "UPDATE orders SET status = 'paid' WHERE status = 'closed'"),
-            ("M7", "INSERT INTO order_events SELECT order_id, version, position + 50, at, actor, request_id, event FROM order_events WHERE event LIKE '%order_paid%'"),
-            ("Q1", "UPDATE attempts SET status = 'shown'; INSERT INTO attempts SELECT order_id, number + 1, id || 'x', 'closing', started_at, expires_at FROM attempts"),
+            (
+                "M3",
+                "UPDATE captures SET transaction_id = 'another' || transaction_id",
+            ),
+            (
+                "M7",
+                "UPDATE orders SET status = 'paid' WHERE status = 'closed'",
+            ),
+            (
+                "M7",
+                "INSERT INTO order_events SELECT order_id, version, position + 50, at, actor, request_id, event FROM order_events WHERE event LIKE '%order_paid%'",
+            ),
+            (
+                "Q1",
+                "UPDATE attempts SET status = 'shown'; INSERT INTO attempts SELECT order_id, number + 1, id || 'x', 'closing', started_at, expires_at FROM attempts",
+            ),
             ("Q2", "DELETE FROM claims"),
             ("Q2", "UPDATE claims SET payer = zeroblob(16)"),
             ("Q3", "UPDATE claims SET claimed_at = claimed_at + 86400000"),
             ("A1", "DELETE FROM captures WHERE refund IS NULL"),
-            ("A2", "INSERT INTO order_events SELECT order_id, version, position + 50, at, actor, request_id, event FROM order_events WHERE event LIKE '%money_captured%'"),
+            (
+                "A2",
+                "INSERT INTO order_events SELECT order_id, version, position + 50, at, actor, request_id, event FROM order_events WHERE event LIKE '%money_captured%'",
+            ),
             ("E1", "DELETE FROM outbox WHERE kind = 'order.paid'"),
-            ("E1", "INSERT INTO outbox SELECT id || 'x', merchant, order_id, version, kind, body, created_at, state, tries, next_at, note, changed_at FROM outbox WHERE kind = 'order.paid'"),
+            (
+                "E1",
+                "INSERT INTO outbox SELECT id || 'x', merchant, order_id, version, kind, body, created_at, state, tries, next_at, note, changed_at FROM outbox WHERE kind = 'order.paid'",
+            ),
             ("E1", "UPDATE outbox SET version = version + 1"),
-            ("E5", "DELETE FROM order_events WHERE event LIKE '%provider_asked%' OR event LIKE '%trade_made%'"),
-            ("E5", "UPDATE orders SET state = json_set(state, '$.attempts[0].queries.scheduled', 9)"),
-            ("state", "UPDATE orders SET state = json_set(state, '$.settlement', 'open') WHERE status = 'paid'"),
+            (
+                "E5",
+                "DELETE FROM order_events WHERE event LIKE '%provider_asked%' OR event LIKE '%trade_made%'",
+            ),
+            (
+                "E5",
+                "UPDATE orders SET state = json_set(state, '$.attempts[0].queries.scheduled', 9)",
+            ),
+            (
+                "state",
+                "UPDATE orders SET state = json_set(state, '$.settlement', 'open') WHERE status = 'paid'",
+            ),
         ];
         for (at, (invariant, sql)) in rows_that_lie.into_iter().enumerate() {
             let found = sample.found(&format!("rows{at}"), sql, &sample.books);
             assert!(found.contains(invariant), "{invariant}: {sql}: {found:?}");
         }
 
-        type Lie = fn(&mut Value);
-        let kept: fn(&Value) -> bool = |trade| trade["captured"] == 14000 && trade["refunded"] == 0;
         let books_that_differ: [(&str, Lie); 7] = [
             // The surplus never went back.
             ("M1", |books| {
@@ -873,7 +933,6 @@ mod doctored {
                 trade["captures"][0]["transaction_id"] = json!("another");
             }),
         ];
-        assert!(sample.books["trades"].as_array().unwrap().iter().any(kept));
         for (at, (invariant, lie)) in books_that_differ.into_iter().enumerate() {
             let mut books = sample.books.clone();
             lie(&mut books);

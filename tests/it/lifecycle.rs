@@ -66,10 +66,17 @@ async fn from_order_to_verified_webhook_by_either_wallet() {
         );
 
         let parameters = student.press_pay().await.expect(200);
-        let kind = if wallet == Wechat { "jsapi" } else { "trade_pay" };
+        let kind = if wallet == Wechat {
+            "jsapi"
+        } else {
+            "trade_pay"
+        };
         assert_eq!(parameters["type"], kind);
         let made = world.simulators.trade(&trade).await.unwrap();
-        assert_eq!((&made["total"], &made["payable"]), (&json!(14000), &json!(true)));
+        assert_eq!(
+            (&made["total"], &made["payable"]),
+            (&json!(14000), &json!(true))
+        );
 
         let paid_there = world.simulators.pay(&trade).await;
         let paid = world.merchant.until_status(&order, "paid").await;
@@ -96,7 +103,8 @@ async fn from_order_to_verified_webhook_by_either_wallet() {
 async fn a_payment_without_any_notice_is_found() {
     let world = World::start(&[]).await;
     for wallet in BOTH {
-        let rule = json!({ "operation": operation(wallet, "notice"), "fault": "lost", "count": null });
+        let rule =
+            json!({ "operation": operation(wallet, "notice"), "fault": "lost", "count": null });
         world.simulators.fault(rule).await;
     }
     // 查询缴费结果: at once.
@@ -182,11 +190,18 @@ async fn a_new_code_ends_the_old_trade_first() {
         // The old trade is closed there before the new code is handed out.
         let old = world.ask(wallet).await;
         let path = format!("/v1/orders/{}/attempts", old.order);
-        let new = world.merchant.insist(&path, &json!({}), wallet.word()).await.expect(201);
+        let new = world
+            .merchant
+            .insist(&path, &json!({}), wallet.word())
+            .await
+            .expect(201);
         assert_eq!(new["number"], 2);
         let closed = world.simulators.trade(&old.trade).await.unwrap();
         assert_eq!(closed["state"], "closed");
-        assert_eq!(world.simulators.try_pay(&old.trade).await.unwrap_err(), "closed");
+        assert_eq!(
+            world.simulators.try_pay(&old.trade).await.unwrap_err(),
+            "closed"
+        );
         let refused = Student::stranger(wallet).scan(&old.attempt).await;
         assert_eq!(refused.status, 410);
         let mut student = Student::stranger(wallet);
@@ -234,18 +249,27 @@ async fn a_code_ends_with_its_time() {
         told.push(world.merchant.until_attempt(&one.order, "expired").await);
         let trade = world.simulators.trade(&one.trade).await.unwrap();
         assert_eq!(trade["state"], "closed", "the provider has said so");
-        assert_eq!(world.simulators.try_pay(&one.trade).await.unwrap_err(), "closed");
+        assert_eq!(
+            world.simulators.try_pay(&one.trade).await.unwrap_err(),
+            "closed"
+        );
     }
     for order in &told {
         assert_eq!(order["status"], "unpaid");
     }
     for order in [&unscanned, &only_scanned] {
         let trade = trade_number(order, 1);
-        assert!(world.simulators.trade(&trade).await.is_none(), "no call was made");
+        assert!(
+            world.simulators.trade(&trade).await.is_none(),
+            "no call was made"
+        );
     }
     let refused = Student::stranger(Wechat).scan(&shown).await;
     assert_eq!(refused.status, 410);
-    assert_eq!(late.press_pay().await.expect(410)["code"], "attempt_expired");
+    assert_eq!(
+        late.press_pay().await.expect(410)["code"],
+        "attempt_expired"
+    );
 
     // A new code of the same order pays it.
     let (_, mut student) = world.scan(&unscanned, Wechat).await;
@@ -265,7 +289,10 @@ async fn cancelling_tells_the_providers_word() {
     world.merchant.start(&unscanned).await;
     let made = join_all(BOTH.map(|wallet| world.ask(wallet))).await;
     for order in [&unscanned, &made[0].order, &made[1].order] {
-        let answer = world.merchant.insist(&cancel(order), &json!({}), order).await;
+        let answer = world
+            .merchant
+            .insist(&cancel(order), &json!({}), order)
+            .await;
         let answer = answer.expect(200);
         assert_eq!(answer["status"], "closed");
         assert_eq!(answer["close_reason"], "cancelled");
@@ -297,7 +324,12 @@ async fn cancelling_tells_the_providers_word() {
     world.simulators.fault(rule).await;
     let answer = world
         .merchant
-        .try_call(reqwest::Method::POST, &cancel(&held.order), Some(&json!({})), Some("held"))
+        .try_call(
+            reqwest::Method::POST,
+            &cancel(&held.order),
+            Some(&json!({})),
+            Some("held"),
+        )
         .await
         .unwrap();
     let pending = answer.expect(202);
@@ -307,7 +339,10 @@ async fn cancelling_tells_the_providers_word() {
     world.simulators.heal().await;
     world.receiver.wait(&held.order, "order.closed").await;
     // A 202 is not kept under its key: the same request tells the outcome.
-    let outcome = world.merchant.insist(&cancel(&held.order), &json!({}), "held").await;
+    let outcome = world
+        .merchant
+        .insist(&cancel(&held.order), &json!({}), "held")
+        .await;
     assert_eq!(outcome.expect(200)["status"], "closed");
     world.finish().await;
 }
@@ -348,7 +383,10 @@ async fn notices_come_late_twice_and_out_of_order() {
     }
     for rule in &rules {
         let fault = rule["fault"].as_str().unwrap();
-        assert!(world.simulators.hits(fault).await >= 2, "{fault} did not bite");
+        assert!(
+            world.simulators.hits(fault).await >= 2,
+            "{fault} did not bite"
+        );
     }
     world.rest().await;
     for asked in &orders {
@@ -390,8 +428,8 @@ async fn spoiled_notices_pay_nothing() {
         let asked = world.ask(wallet).await;
         let before = world.merchant.order(&asked.order).await;
         for (_, fault) in refused.iter().filter(|(of, _)| *of == wallet) {
-            let (status, acked) = world.simulators.forge(&asked.trade, fault).await;
-            assert!(!acked && status >= 400, "{fault} was answered {status}");
+            let (status, believed) = world.simulators.forge(&asked.trade, fault).await;
+            assert!(!believed && status >= 400, "{fault} was answered {status}");
         }
         let after = world.merchant.order(&asked.order).await;
         assert_eq!(after["version"], before["version"], "nothing changed");
@@ -407,18 +445,28 @@ async fn spoiled_notices_pay_nothing() {
     }
     for (wallet, fault) in evidence {
         let asked = world.ask(wallet).await;
-        let (status, acked) = world.simulators.forge(&asked.trade, fault).await;
-        assert!(acked, "{fault} is kept and acknowledged, not answered {status}");
+        let (status, believed) = world.simulators.forge(&asked.trade, fault).await;
+        assert!(
+            believed,
+            "{fault} is kept and acknowledged, not answered {status}"
+        );
         let told = world.receiver.wait(&asked.order, "order.attention").await;
         assert_eq!(told.order["amount_paid"], 0, "{fault} pays nothing");
         assert_ne!(told.order["status"], "paid");
         let path = format!("/v1/orders/{}/cancel", asked.order);
-        world.merchant.insist(&path, &json!({}), &asked.order).await.expect(200);
+        world
+            .merchant
+            .insist(&path, &json!({}), &asked.order)
+            .await
+            .expect(200);
     }
     // A number that is none of ours may belong to an order that a restore brings back.
     let asked = world.ask(Wechat).await;
-    let (status, acked) = world.simulators.forge(&asked.trade, "wrong_number").await;
-    assert!(!acked && status >= 500, "an unknown number was answered {status}");
+    let (status, believed) = world.simulators.forge(&asked.trade, "wrong_number").await;
+    assert!(
+        !believed && status >= 500,
+        "an unknown number was answered {status}"
+    );
     world.simulators.pay(&asked.trade).await;
     world.finish().await;
 }
@@ -450,7 +498,7 @@ async fn an_order_call_without_an_answer_makes_one_trade() {
             }))
             .await;
         // 尚未付款，可重试: the same payer presses until the wallet opens.
-        eventually("the pay parameters", Duration::from_secs(60), async || {
+        eventually("the pay parameters", Duration::from_mins(1), async || {
             (student.press_pay().await.status == 200).then_some(())
         })
         .await;
@@ -463,7 +511,10 @@ async fn an_order_call_without_an_answer_makes_one_trade() {
         .flat_map(|wallet| BEFORE_AND_AFTER.map(|fault| (wallet, fault)));
     join_all(all.map(|(wallet, fault)| one(wallet, fault))).await;
     for fault in BEFORE_AND_AFTER {
-        assert!(world.simulators.hits(fault).await >= 2, "{fault} did not bite");
+        assert!(
+            world.simulators.hits(fault).await >= 2,
+            "{fault} did not bite"
+        );
     }
     world.finish().await;
 }
@@ -483,7 +534,11 @@ async fn a_close_without_an_answer_ends_all_the_same() {
             .await;
         let path = format!("/v1/orders/{}/cancel", asked.order);
         let first = world.merchant.post(&path, &json!({})).await;
-        assert!([200, 202].contains(&first.status), "{fault}: {}", first.status);
+        assert!(
+            [200, 202].contains(&first.status),
+            "{fault}: {}",
+            first.status
+        );
         world.merchant.until_status(&asked.order, "closed").await;
         let trade = world.simulators.trade(&asked.trade).await.unwrap();
         assert_eq!(trade["state"], "closed", "{what} with {fault}");
@@ -502,7 +557,10 @@ async fn a_close_without_an_answer_ends_all_the_same() {
     let all = closes.chain(queries);
     join_all(all.map(|(wallet, what, fault)| one(wallet, what, fault))).await;
     for fault in BEFORE_AND_AFTER.into_iter().chain(more) {
-        assert!(world.simulators.hits(fault).await >= 1, "{fault} did not bite");
+        assert!(
+            world.simulators.hits(fault).await >= 1,
+            "{fault} did not bite"
+        );
     }
     world.finish().await;
 }
@@ -539,9 +597,16 @@ async fn a_thousand_copies_of_a_notice_are_one_payment() {
         let copy = copy.expect("an answer to every copy");
         answers.insert((copy.status, copy.body));
     }
-    assert_eq!(answers.len(), 1, "every copy gets the same answer: {answers:?}");
+    assert_eq!(
+        answers.len(),
+        1,
+        "every copy gets the same answer: {answers:?}"
+    );
     let (status, _) = answers.pop_first().unwrap();
-    assert!([200, 204].contains(&status), "an acknowledgement, not {status}");
+    assert!(
+        [200, 204].contains(&status),
+        "an acknowledgement, not {status}"
+    );
 
     let paid = world.merchant.order(&asked.order).await;
     assert_eq!(paid["status"], "paid", "on disk before it is acknowledged");
@@ -558,12 +623,18 @@ async fn a_thousand_copies_of_a_notice_are_one_payment() {
 async fn late_money_goes_back_once() {
     let world = World::start(&[]).await;
     let late = world.late_payment().await;
-    let told = world.receiver.wait(&late.order, "order.surplus_refunded").await;
+    let told = world
+        .receiver
+        .wait(&late.order, "order.surplus_refunded")
+        .await;
     assert_eq!(told.order["amount_paid"], 0);
     assert_eq!(told.order["surplus"][0]["amount"], 14000);
     assert_eq!(told.order["surplus"][0]["status"], "succeeded");
     let there = world.simulators.trade(&late.trade).await.unwrap();
-    assert_eq!((&there["captured"], &there["refunded"]), (&json!(14000), &json!(14000)));
+    assert_eq!(
+        (&there["captured"], &there["refunded"]),
+        (&json!(14000), &json!(14000))
+    );
     assert_eq!(there["refunds"].as_array().unwrap().len(), 1);
     // Told again: it went back once.
     world.simulators.redeliver(&late.trade).await;
@@ -610,9 +681,16 @@ async fn a_second_payment_goes_back_once() {
     assert_eq!(told.order["status"], "paid");
     assert_eq!(told.order["amount_paid"], 14000);
     let there = world.simulators.trade(&first).await.unwrap();
-    assert_eq!((&there["captured"], &there["refunded"]), (&json!(14000), &json!(14000)));
+    assert_eq!(
+        (&there["captured"], &there["refunded"]),
+        (&json!(14000), &json!(14000))
+    );
     assert_eq!(there["refunds"].as_array().unwrap().len(), 1);
-    let kept = world.simulators.trade(&trade_number(&order, 2)).await.unwrap();
+    let kept = world
+        .simulators
+        .trade(&trade_number(&order, 2))
+        .await
+        .unwrap();
     assert_eq!(kept["refunded"], 0);
     assert!(world.simulators.hits("timeout_after").await >= 2);
     world.simulators.heal().await;
@@ -637,7 +715,9 @@ async fn what_was_answered_is_answered_again_after_a_restart() {
     // One signed request, taken once: the nonce is kept with the work.
     let text = new_order(&json!({})).to_string();
     let nonce = Merchant::nonce();
-    let signed = world.merchant.sign(&reqwest::Method::POST, "/v1/orders", &nonce, &text);
+    let signed = world
+        .merchant
+        .sign(&reqwest::Method::POST, "/v1/orders", &nonce, &text);
     let client = crate::support::client();
     let send = async || {
         let answer = client
@@ -648,7 +728,10 @@ async fn what_was_answered_is_answered_again_after_a_restart() {
             .send()
             .await
             .unwrap();
-        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+        (
+            answer.status().as_u16(),
+            answer.json::<Value>().await.unwrap(),
+        )
     };
     assert_eq!(send().await.0, 201);
     assert_eq!(send().await.1["code"], "nonce_replayed");
@@ -667,7 +750,10 @@ async fn what_was_answered_is_answered_again_after_a_restart() {
     }
     let (status, replayed) = send().await;
     assert_eq!((status, &replayed["code"]), (401, &json!("nonce_replayed")));
-    let other = world.merchant.insist("/v1/orders", &new_order(&json!({})), "order-1").await;
+    let other = world
+        .merchant
+        .insist("/v1/orders", &new_order(&json!({})), "order-1")
+        .await;
     assert_eq!(other.expect(422)["code"], "idempotency_key_reused");
     world.finish().await;
 }

@@ -5,6 +5,10 @@
     clippy::unwrap_used,
     reason = "a test may stop where its own set-up fails"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "real processes live in real time"
+)]
 
 pub mod books;
 pub mod front;
@@ -158,7 +162,11 @@ impl World {
         self.check().await;
         let broken = invariants::told_as_kept(&self.gateway.store(), &self.receiver.all());
         assert!(broken.is_empty(), "webhooks: {broken:#?}");
-        assert_eq!(self.receiver.refused(), 0, "webhooks with a wrong signature");
+        assert_eq!(
+            self.receiver.refused(),
+            0,
+            "webhooks with a wrong signature"
+        );
     }
 
     /// Holds the store against the providers' books. The gateway must not run.

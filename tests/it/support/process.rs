@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
+#[cfg(feature = "fault-injection")]
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -53,7 +54,11 @@ pub struct Process {
 
 impl Process {
     pub fn start(mut command: Command, log: PathBuf) -> Self {
-        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -184,7 +189,10 @@ impl Gateway {
             ("ORDER__QR_SECONDS", "180".to_owned()),
             ("LIMITS__ADDRESS_PER_SECOND", "1000".to_owned()),
             ("LIMITS__ADDRESS_BURST", "4000".to_owned()),
-            ("WEBHOOKS__RETRY_SECONDS", "1,1,1,1,1,1,1,1,1,1,1,1".to_owned()),
+            (
+                "WEBHOOKS__RETRY_SECONDS",
+                "1,1,1,1,1,1,1,1,1,1,1,1".to_owned(),
+            ),
             ("LOG__FORMAT", "text".to_owned()),
         ]
         .into_iter()
@@ -257,6 +265,7 @@ impl Gateway {
     }
 
     /// Waits for a crash point to bite.
+    #[cfg(feature = "fault-injection")]
     pub async fn crashed(&mut self, patience: Duration) {
         let mut process = self.process.take().expect("a started gateway");
         let status = process.end(patience).await;
@@ -316,7 +325,9 @@ impl Gateway {
             .await
             .unwrap();
         text.lines()
-            .filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)))
+            .filter(|line| {
+                line.starts_with(name) && labels.iter().all(|label| line.contains(label))
+            })
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
             .sum()
     }

@@ -88,7 +88,11 @@ impl Receiver {
     }
 }
 
-async fn take(request: HttpRequest, body: web::Bytes, kept: web::Data<Mutex<Kept>>) -> HttpResponse {
+async fn take(
+    request: HttpRequest,
+    body: web::Bytes,
+    kept: web::Data<Mutex<Kept>>,
+) -> HttpResponse {
     let mut headers = reqwest::header::HeaderMap::new();
     for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
         if let Some(value) = request.headers().get(name) {
