@@ -261,6 +261,7 @@ fn client_words(w: &'static Words) -> serde_json::Value {
         "returning": w.returning,
         "countdown": w.countdown,
         "newer": w.newer_code,
+        "paid": w.amount_paid,
     })
 }
 
