@@ -168,7 +168,7 @@
     show("voucher", lines.length);
     show("print", lines.length);
     if (!lines.length) return;
-    put("amount-label", words.paid);
+    put("sum-label", words.amount_paid);
     $("voucher-lines").replaceChildren(
       ...lines.map(([label, value]) => {
         const row = document.createElement("div");

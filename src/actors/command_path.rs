@@ -15,8 +15,8 @@ use crate::order::{
 };
 use crate::sealing::Place;
 use crate::store::{
-    DeliveryState, Fence, OrderWrite, OutboxEntry, PersonalData, Rejection, StoreError,
-    StoredOrder, TimelineEntry, Transaction, Write,
+    DeliveryState, OrderWrite, OutboxEntry, PersonalData, Rejection, StoreError, StoredOrder,
+    TimelineEntry, Transaction, Write,
 };
 
 /// How often one command is decided before its last rejection is its answer.
@@ -177,7 +177,7 @@ async fn commit(
             snapshot: None,
             events: timeline(&after.order, events.clone(), now, request),
             outbox,
-            fence: Fence::None,
+            fence: house.options.ownership.fence_of(shard, &request.command),
         }),
         writes: request.writes.clone(),
     };

@@ -24,6 +24,7 @@ mod meters;
 mod options;
 mod order;
 mod orders;
+pub mod ownership;
 mod requests;
 mod shard;
 mod shards;

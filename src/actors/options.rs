@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::ownership::Ownership;
 use crate::clock::Clock;
 use crate::order::{EventId, Timestamp, WebhookType};
 use crate::provider::Providers;
@@ -46,6 +47,8 @@ pub struct Options {
     pub sweep_wakes: usize,
     /// Where providers and payers reach us, without a slash at its end.
     pub public_url: String,
+    /// The pairs that this instance writes under.
+    pub ownership: Ownership,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             sweep_page: 2_048,
             sweep_wakes: 256,
             public_url: String::new(),
+            ownership: Ownership::default(),
         }
     }
 }

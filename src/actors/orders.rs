@@ -16,7 +16,7 @@ use crate::faults::crash_point;
 use crate::order::invariants::check;
 use crate::order::{AttemptNumber, Command, Event, Order, OrderId};
 use crate::provider::TradeRequest;
-use crate::store::{Fence, OrderWrite, Rejection, StoreError, StoredOrder, Transaction};
+use crate::store::{OrderWrite, Rejection, StoreError, StoredOrder, Transaction};
 
 /// What a caller is told who came when too much was under way.
 pub(super) const RETRY_AFTER_SECONDS: u32 = 1;
@@ -63,7 +63,7 @@ impl Orders {
                 outbox: Vec::new(),
                 next_due_at: stored.order.next_due_at(),
                 not_after: None,
-                fence: Fence::None,
+                fence: house.options.ownership.fence(shard),
             }),
             writes: new.writes,
         };

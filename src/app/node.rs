@@ -13,8 +13,11 @@ use super::demo_mode::DemoMode;
 use super::keys::Keys;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
+use crate::actors::ownership::Ownership;
 use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
+use crate::locks::Locks;
+use crate::locks::memory::MemoryLocks;
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
 use crate::webhook;
@@ -62,6 +65,18 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         zone_minutes: settings.zone_minutes,
         sealer: keys.sealer.clone(),
     });
+    let lease = Duration::from_secs(config.cluster.lease_seconds);
+    let locks: Arc<dyn Locks> = Arc::new(MemoryLocks::new());
+    let ownership = Ownership::claim(
+        config.cluster.shards,
+        lease,
+        locks.as_ref(),
+        foundation.store.as_ref(),
+        foundation.clock.as_ref(),
+        foundation.random.as_ref(),
+    )
+    .await
+    .map_err(|error| AppError::Start(error.to_string()))?;
     let shards = actors::start(
         actors::Options {
             shards: config.cluster.shards,
@@ -72,6 +87,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             mailbox: config.limits.mailbox,
             live_orders: config.limits.live_orders,
             public_url: settings.public_url.clone(),
+            ownership: ownership.clone(),
             ..actors::Options::default()
         },
         actors::Parts {
@@ -109,6 +125,12 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let stop = CancellationToken::new();
     let background = tokio_util::task::TaskTracker::new();
     background.spawn_local(nudge(&shards, &relay, stop.clone()));
+    background.spawn_local(keep_leases(
+        ownership.clone(),
+        lease,
+        Arc::clone(&locks),
+        stop.clone(),
+    ));
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
 
     let deps = Deps {
@@ -204,6 +226,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         public.stop(true).await;
         commands.stop(true).await;
         shards.stop(drain).await;
+        ownership.release(locks.as_ref()).await;
         relay.stop().await;
         if let Some(demo) = demo {
             demo.stop().await;
@@ -296,6 +319,21 @@ fn settings(config: &Config, demo: Option<&DemoMode>) -> Settings {
             streams_per_address: limits.streams_per_address,
         },
         demo_wallet_url: demo.and_then(DemoMode::wallet_url),
+    }
+}
+
+/// Renews the leases three times in their life.
+async fn keep_leases(
+    ownership: Ownership,
+    lease: Duration,
+    locks: Arc<dyn Locks>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(lease / 3) => ownership.renew(lease, locks.as_ref()).await,
+        }
     }
 }
 

@@ -193,6 +193,12 @@ impl Config {
             "1 to 4096",
         );
         expect(
+            (1..=3600).contains(&self.cluster.lease_seconds),
+            "cluster.lease_seconds",
+            self.cluster.lease_seconds.to_string(),
+            "1 to 3600 seconds",
+        );
+        expect(
             self.shards.threads <= 256,
             "shards.threads",
             self.shards.threads.to_string(),

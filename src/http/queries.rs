@@ -34,6 +34,7 @@ pub async fn ask<E: From<Problem>>(
     tell: impl AsyncFn(Command) -> Result<Reply, E>,
 ) -> Result<Asked, E> {
     let id = stored.order.id;
+    let was_open = stored.order.is_open();
     let mut watch = deps.orders.watch(id);
     let deadline = Instant::now() + WAIT_FOR_ANSWER;
     let reply = tell(Command::Query).await?;
@@ -63,7 +64,9 @@ pub async fn ask<E: From<Problem>>(
         .last()
         .and_then(|attempt| attempt.queries.last_at);
     let outcome = match stored.order.status() {
-        Status::Paid => "paid",
+        // Nobody had told us: in numbers an early sign of lost callbacks.
+        Status::Paid if was_open => "found",
+        Status::Paid => "known",
         Status::Closed => "closed",
         _ if shared => "shared",
         _ if asks => "unpaid",

@@ -29,6 +29,7 @@ impl Language {
         }
     }
 
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Chinese => Self::English,
@@ -328,7 +329,7 @@ words! {
     phone_too_late_heading: "剩余时间不足", "Too little time left";
     phone_too_late_text: "剩余时间不够完成付款，未产生扣款，请重新生成", "There is not enough time left to pay; nothing was charged. Get a new code";
     phone_paid_heading: "已缴费，无需重复付款", "Paid, no need to pay again";
-    phone_paid_text: "缴费结果会自动通知报名系统", "The enrolment site is told by itself";
+    phone_paid_text: "缴费已完成，报名系统会收到结果", "Payment is complete; the enrolment site will be told";
     phone_closed_heading: "订单已关闭", "The order is closed";
     phone_closed_text: "未产生扣款，请返回报名系统查看", "Nothing was charged; see the enrolment site";
     phone_released_heading: "已放弃付款", "Given up";

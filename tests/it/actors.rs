@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::test;
+use enrollpay::actors::ownership::{ClaimError, Ownership};
 use enrollpay::actors::{Options, OrdersError, Verdict};
+use enrollpay::locks::memory::MemoryLocks;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::{
     Command, Event, OrderId, PayerHash, Phase, Refusal, Status, Timestamp, TradeAnswer,
@@ -779,4 +781,80 @@ async fn all_of_it_runs_on_one_thread_too() {
     assert_eq!(paid.stored.order.status(), Status::Paid);
     assert_eq!(paid.stored.order.captures[0].attempt, FIRST);
     assert!(bench.shards.stop(Duration::from_secs(5)).await);
+}
+
+/// The node that lost its shards without knowing (F31): its transitions are refused by the store,
+/// while money that it hears of is recorded all the same.
+#[test]
+async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
+    let mut bench = Bench::new();
+    let lease = Duration::from_secs(10);
+    let claim_all = || async {
+        // Each time with locks that have forgotten everything, as after a flush.
+        Ownership::claim(
+            options().shards,
+            lease,
+            &MemoryLocks::new(),
+            bench.gate.as_ref(),
+            &bench.clock,
+            bench.random.as_ref(),
+        )
+        .await
+        .unwrap()
+    };
+    let first = claim_all().await;
+    bench = bench
+        .crash(Options {
+            ownership: first,
+            ..options()
+        })
+        .await;
+    let id = bench.made().await;
+
+    let _second = Ownership::claim(
+        options().shards,
+        lease,
+        &MemoryLocks::new(),
+        bench.gate.as_ref(),
+        &bench.clock,
+        bench.random.as_ref(),
+    )
+    .await
+    .unwrap();
+    let refused = bench.tell(id, Command::Cancel).await;
+    assert!(matches!(
+        refused,
+        Err(OrdersError::Rejected(Rejection::FenceMoved))
+    ));
+    assert!(matches!(
+        bench
+            .orders
+            .create(new_order(bench.new_id(), &bench.sealer))
+            .await,
+        Err(OrdersError::Rejected(Rejection::FenceMoved))
+    ));
+    let report = bench.report("4200000001", START);
+    bench.tell(id, Command::Capture(report)).await.unwrap();
+    assert_eq!(bench.stored(id).await.order.status(), Status::Paid);
+}
+
+#[test]
+async fn a_shard_that_another_instance_holds_is_not_taken() {
+    let bench = Bench::new();
+    let locks = MemoryLocks::new();
+    let lease = Duration::from_secs(10);
+    let claim = || {
+        Ownership::claim(
+            2,
+            lease,
+            &locks,
+            bench.gate.as_ref(),
+            &bench.clock,
+            bench.random.as_ref(),
+        )
+    };
+    let first = claim().await.unwrap();
+    assert!(matches!(claim().await, Err(ClaimError::Held { shard: 0 })));
+    first.release(&locks).await;
+    claim().await.unwrap();
 }

@@ -1,4 +1,8 @@
 //! The student's side over a socket: what the contract's §6 promises, with and without scripts.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
 
 use std::collections::BTreeMap;
 
@@ -60,7 +64,11 @@ impl Page {
 
     #[track_caller]
     fn says(&self, text: &str) -> &Self {
-        assert!(self.text.contains(text), "expected {text:?} in {}", self.text);
+        assert!(
+            self.text.contains(text),
+            "expected {text:?} in {}",
+            self.text
+        );
         self
     }
 
@@ -178,7 +186,10 @@ impl Student {
         let started = computer
             .post(&format!("{}/attempts", self.pay), &[("csrf", &csrf)])
             .await;
-        assert_eq!((started.status, started.header("location")), (303, &*self.pay));
+        assert_eq!(
+            (started.status, started.header("location")),
+            (303, &*self.pay)
+        );
         (computer, self.scan_path().await)
     }
 
@@ -226,7 +237,8 @@ impl Student {
             .get(&format!("{scan}?code={code}&state={state}"))
             .await;
         assert_eq!(back.status, 200);
-        back.says("data-by-itself").is_silent_about(&["测*", "普通逻辑", "140.00"]);
+        back.says("data-by-itself")
+            .is_silent_about(&["测*", "普通逻辑", "140.00"]);
         let csrf = back.member("/claim", "csrf");
         assert_eq!(back.member("/claim", "state"), state);
         (back.member("/claim", "code"), csrf, state)
@@ -252,14 +264,21 @@ async fn looking_starts_nothing_and_shows_only_masks() {
         assert!(policy.contains("require-trusted-types-for 'script'"));
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
         assert_eq!(page.header("cache-control"), "no-store");
-        assert_eq!(page.header("referrer-policy"), "strict-origin-when-cross-origin");
+        assert_eq!(
+            page.header("referrer-policy"),
+            "strict-origin-when-cross-origin"
+        );
         assert_eq!(page.header("cross-origin-opener-policy"), "same-origin");
         assert!(page.header("x-robots-tag").contains("noindex"));
     }
     assert_eq!(student.status().await, Status::Unpaid);
 
     browser.language = "en-GB,en;q=0.9";
-    browser.get(&student.pay).await.says("Amount due").says("lang=\"en\"");
+    browser
+        .get(&student.pay)
+        .await
+        .says("Amount due")
+        .says("lang=\"en\"");
     let chosen = browser.get(&format!("{}?lang=zh-CN", student.pay)).await;
     chosen.says("应缴金额").says("/attempts?lang=zh-CN");
     student.gateway.stop().await;
@@ -274,7 +293,10 @@ async fn a_wrong_link_is_a_page_and_its_static_files_are_kept() {
         assert_eq!(page.status, 404, "{path}");
         page.says("链接无效或已失效");
         let problem = browser.state(path).await;
-        assert_eq!((problem.status, &problem.json()["code"]), (404, &"not_found".into()));
+        assert_eq!(
+            (problem.status, &problem.json()["code"]),
+            (404, &"not_found".into())
+        );
     }
     let page = browser.get(&student.pay).await;
     let files: Vec<&str> = page
@@ -297,7 +319,9 @@ async fn a_code_without_scripts_by_forms_alone() {
     let student = Student::start().await;
     let (mut computer, _) = student.code().await;
     let page = computer.get(&student.pay).await;
-    page.says("请扫码支付").says("id=\"qr-path\" d=\"M").says("请于 18:03:00 前付款");
+    page.says("请扫码支付")
+        .says("id=\"qr-path\" d=\"M")
+        .says("请于 18:03:00 前付款");
     assert_eq!(student.status().await, Status::Paying);
 
     let csrf = page.member("/query", "csrf");
@@ -305,7 +329,10 @@ async fn a_code_without_scripts_by_forms_alone() {
         .post(&format!("{}/query", student.pay), &[("csrf", &csrf)])
         .await;
     assert_eq!(asked.status, 303);
-    computer.get(&student.pay).await.says("暂未查到付款记录（18:00:00 查询）");
+    computer
+        .get(&student.pay)
+        .await
+        .says("暂未查到付款记录（18:00:00 查询）");
     // The answer is said once.
     computer
         .get(&student.pay)
@@ -337,7 +364,10 @@ async fn a_form_of_another_visit_changes_nothing() {
             refused.says("页面停留过久，请再按一次");
         }
         let refused = theirs.fetch(&path, form).await;
-        assert_eq!((refused.status, &refused.json()["code"]), (403, &"page_stale".into()));
+        assert_eq!(
+            (refused.status, &refused.json()["code"]),
+            (403, &"page_stale".into())
+        );
     }
     assert_eq!(student.status().await, Status::Unpaid);
     student.gateway.stop().await;
@@ -366,9 +396,15 @@ async fn the_state_as_json_knows_what_has_not_changed() {
     let path = format!("{}/attempts", student.pay);
     let form = [("csrf", csrf.as_str()), ("auto", "1")];
     let same = computer.fetch(&path, &form).await.json();
-    assert_eq!((&same["attempt"], &same["remaining_ms"]), (&1.into(), &175_000.into()));
+    assert_eq!(
+        (&same["attempt"], &same["remaining_ms"]),
+        (&1.into(), &175_000.into())
+    );
     let newer = computer.fetch(&path, &form[..1]).await.json();
-    assert_eq!((&newer["attempt"], &newer["remaining_ms"]), (&2.into(), &180_000.into()));
+    assert_eq!(
+        (&newer["attempt"], &newer["remaining_ms"]),
+        (&2.into(), &180_000.into())
+    );
     student.gateway.stop().await;
 }
 
@@ -379,7 +415,9 @@ async fn the_code_is_a_picture_only_while_it_lives() {
     let png = format!("{}/qr.png", student.pay);
     assert_eq!(computer.get(&png).await.status, 410);
     let (mut computer, scan) = student.code().await;
-    let request = computer.client.get(format!("{}{png}?card=1", computer.base));
+    let request = computer
+        .client
+        .get(format!("{}{png}?card=1", computer.base));
     let answer = request.send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "image/png");
     let disposition = answer.headers()["content-disposition"].to_str().unwrap();
@@ -424,7 +462,10 @@ async fn a_student_scans_confirms_and_pays_in_wechat() {
         claimed.header("content-security-policy-report-only"),
         "require-trusted-types-for 'script'"
     );
-    computer.get(&student.pay).await.says("已扫码，请在手机上确认付款");
+    computer
+        .get(&student.pay)
+        .await
+        .says("已扫码，请在手机上确认付款");
 
     let form = [
         ("csrf", claimed.member("/pay", "csrf")),
@@ -440,14 +481,30 @@ async fn a_student_scans_confirms_and_pays_in_wechat() {
         .says("放弃并释放二维码");
     // Pressed again, from the address alone: the same handle.
     let again = phone.fetch(&format!("{scan}/pay"), &form).await.json();
-    assert_eq!(again["parameters"]["package"], "prepay_id=weixin://wxpay/bizpayurl?pr=AbCdEf");
+    assert_eq!(
+        again["parameters"]["package"],
+        "prepay_id=weixin://wxpay/bizpayurl?pr=AbCdEf"
+    );
     assert_eq!(phone.state(&scan).await.json()["state"], "open");
 
-    let number = student.gateway.deps.orders.read(student.order).await.unwrap().unwrap();
+    let number = student
+        .gateway
+        .deps
+        .orders
+        .read(student.order)
+        .await
+        .unwrap()
+        .unwrap();
     let attempt = number.order.attempts[0].number;
-    student.gateway.capture(student.order, attempt, "4200001").await;
+    student
+        .gateway
+        .capture(student.order, attempt, "4200001")
+        .await;
     let result = phone.state(&scan).await.json();
-    assert_eq!((&result["state"], &result["done"]), (&"paid".into(), &true.into()));
+    assert_eq!(
+        (&result["state"], &result["done"]),
+        (&"paid".into(), &true.into())
+    );
     phone.get(&scan).await.says("已缴费，无需重复付款");
     computer
         .get(&student.pay)
@@ -459,7 +516,10 @@ async fn a_student_scans_confirms_and_pays_in_wechat() {
         .is_silent_about(&["id=\"qr-path\" d=\"M"]);
     // What was paid hands out nothing more.
     let late = phone.fetch(&format!("{scan}/pay"), &form).await;
-    assert_eq!((late.status, &late.json()["code"]), (409, &"already_paid".into()));
+    assert_eq!(
+        (late.status, &late.json()["code"]),
+        (409, &"already_paid".into())
+    );
     student.gateway.stop().await;
 }
 
@@ -494,8 +554,13 @@ async fn only_the_first_payer_has_the_code() {
         ("k", claimed.member("/pay", "k")),
     ];
     let form: Vec<(&str, &str)> = form.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    first.post(&format!("{scan}/pay"), &form).await.says("data-kind=\"jsapi\"");
-    let forged = second.post(&format!("{scan}/pay"), &[("k", "kAAAAAAAAAAAAAAAAAAAAAA")]).await;
+    first
+        .post(&format!("{scan}/pay"), &form)
+        .await
+        .says("data-kind=\"jsapi\"");
+    let forged = second
+        .post(&format!("{scan}/pay"), &[("k", "kAAAAAAAAAAAAAAAAAAAAAA")])
+        .await;
     assert_eq!(forged.status, 403);
     let csrf = refused_csrf(&mut second, &student).await;
     let forged = second
@@ -504,7 +569,11 @@ async fn only_the_first_payer_has_the_code() {
             &[("k", "kAAAAAAAAAAAAAAAAAAAAAA"), ("csrf", &csrf)],
         )
         .await;
-    assert!(forged.status == 403 || forged.status == 409, "{}", forged.text);
+    assert!(
+        forged.status == 403 || forged.status == 409,
+        "{}",
+        forged.text
+    );
     student.gateway.stop().await;
 }
 
@@ -563,7 +632,13 @@ async fn apps_that_cannot_pay_are_sent_to_the_page() {
     let mut preview = student.browser(WECHAT);
     let request = preview.client.head(format!("{}{scan}", preview.base));
     assert_eq!(preview.send(request).await.status, 200);
-    let stored = student.gateway.deps.orders.read(student.order).await.unwrap();
+    let stored = student
+        .gateway
+        .deps
+        .orders
+        .read(student.order)
+        .await
+        .unwrap();
     assert!(stored.unwrap().order.attempts[0].claim.is_none());
     student.gateway.stop().await;
 }
@@ -587,7 +662,11 @@ async fn a_code_that_ended_says_how() {
     assert_eq!(late.status, 410);
     late.says("剩余时间不足");
     student.gateway.clock.advance_ms(10_000);
-    phone.get(&scan).await.says("二维码已过期").says("未产生扣款");
+    phone
+        .get(&scan)
+        .await
+        .says("二维码已过期")
+        .says("未产生扣款");
     student.gateway.stop().await;
 }
 
@@ -664,9 +743,21 @@ async fn a_phone_pays_by_its_buttons() {
     let scan = to.split('?').next().unwrap();
     let form = [("k", confirm.member("/pay", "k"))];
     let form: Vec<(&str, &str)> = form.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    let paying = student.browser(PHONE).post(&format!("{scan}/pay"), &form).await;
-    paying.says("data-kind=\"link\"").says("https://wallet.example/");
-    let stored = student.gateway.deps.orders.read(student.order).await.unwrap().unwrap();
+    let paying = student
+        .browser(PHONE)
+        .post(&format!("{scan}/pay"), &form)
+        .await;
+    paying
+        .says("data-kind=\"link\"")
+        .says("https://wallet.example/");
+    let stored = student
+        .gateway
+        .deps
+        .orders
+        .read(student.order)
+        .await
+        .unwrap()
+        .unwrap();
     let claim = stored.order.attempts[0].claim.unwrap();
     assert_eq!(claim.product, Product::WechatH5);
     // Pressed again by the same browser: the same code goes on, nothing is started.
@@ -675,16 +766,24 @@ async fn a_phone_pays_by_its_buttons() {
 
     // Inside WeChat the answer is a page of ours that leads to the code's own address.
     let other = student.gateway.post("/v1/orders", &new_order("A-2")).await;
-    let pay = other.body["cashier_url"].as_str().unwrap()["https://pay.example.edu.cn".len()..].to_owned();
+    let pay = other.body["cashier_url"].as_str().unwrap()["https://pay.example.edu.cn".len()..]
+        .to_owned();
     let mut wallet = student.browser(WECHAT);
     let page = wallet.get(&pay).await;
     page.says("微信支付").says("在浏览器中打开");
     let csrf = page.member("/go", "csrf");
-    let left = wallet.post(&format!("{pay}/go"), &[("csrf", &csrf), ("via", "jsapi")]).await;
+    let left = wallet
+        .post(&format!("{pay}/go"), &[("csrf", &csrf), ("via", "jsapi")])
+        .await;
     assert_eq!(left.status, 200);
     left.says("data-follow=\"/s/");
-    let unknown = wallet.fetch(&format!("{pay}/go"), &[("csrf", &csrf), ("via", "cash")]).await;
-    assert_eq!((unknown.status, &unknown.json()["code"]), (400, &"validation_failed".into()));
+    let unknown = wallet
+        .fetch(&format!("{pay}/go"), &[("csrf", &csrf), ("via", "cash")])
+        .await;
+    assert_eq!(
+        (unknown.status, &unknown.json()["code"]),
+        (400, &"validation_failed".into())
+    );
     student.gateway.stop().await;
 }
 
@@ -703,7 +802,10 @@ async fn the_payer_ticks_before_the_first_code_where_the_school_asks() {
     assert_eq!(unticked.status, 400);
     assert_eq!(unticked.json()["panel"]["answer"], "请先勾选“我已核对”");
     assert_eq!(student.status().await, Status::Unpaid);
-    assert_eq!(computer.fetch(&path, &form).await.json()["state"], "awaiting");
+    assert_eq!(
+        computer.fetch(&path, &form).await.json()["state"],
+        "awaiting"
+    );
     student.gateway.stop().await;
 }
 
@@ -716,7 +818,9 @@ async fn native_mode_shows_one_wallets_code_at_a_time() {
     let student = Student::with(wishes, &new_order("A-1")).await;
     let mut computer = student.browser(COMPUTER);
     let page = computer.get(&student.pay).await;
-    page.says("请选择付款方式").says("用微信支付").says("用支付宝支付");
+    page.says("请选择付款方式")
+        .says("用微信支付")
+        .says("用支付宝支付");
     let csrf = page.member("/attempts", "csrf");
     let path = format!("{}/attempts", student.pay);
     let form = [("csrf", csrf.as_str()), ("wallet", "wechat")];
@@ -729,9 +833,15 @@ async fn native_mode_shows_one_wallets_code_at_a_time() {
 }
 
 /// One event of a stream: its name, id and data.
-async fn next_event(stream: &mut reqwest::Response, rest: &mut String) -> Option<(String, String, Value)> {
+async fn next_event(
+    stream: &mut reqwest::Response,
+    rest: &mut String,
+) -> Option<(String, String, Value)> {
     loop {
-        if let Some((event, after)) = rest.split_once("\n\n").map(|(e, r)| (e.to_owned(), r.to_owned())) {
+        if let Some((event, after)) = rest
+            .split_once("\n\n")
+            .map(|(e, r)| (e.to_owned(), r.to_owned()))
+        {
             *rest = after;
             let line = |name: &str| {
                 event
@@ -762,7 +872,10 @@ async fn an_open_page_is_told_at_once_and_streams_end() {
     assert_eq!(stream.headers()["x-accel-buffering"], "no");
     let mut rest = String::new();
     let (name, id, data) = next_event(&mut stream, &mut rest).await.unwrap();
-    assert_eq!((name.as_str(), id.as_str(), &data["state"]), ("state", "1", &"ready".into()));
+    assert_eq!(
+        (name.as_str(), id.as_str(), &data["state"]),
+        ("state", "1", &"ready".into())
+    );
 
     let (_, scan) = student.code().await;
     let (_, id, data) = next_event(&mut stream, &mut rest).await.unwrap();

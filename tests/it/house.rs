@@ -1,9 +1,9 @@
 //! The house keeps its own rules: who imports whom, and that nothing named is forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use enrollpay::metrics::ALL;
+use enrollpay::metrics::{ALL, FROM_ZERO, Kind};
 
 /// Every file below a folder with one of these endings.
 fn files(folder: &str, endings: &[&str]) -> Vec<(PathBuf, String)> {
@@ -172,33 +172,110 @@ fn metric_names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// One call of a macro that counts: its kind, the metric's name, the labels.
+type Emission = (Kind, String, BTreeSet<String>);
+
+/// Every call of `counter!`, `gauge!` and `histogram!` in a text. Names are texts, or constants among
+/// `named`.
+fn emissions(path: &Path, text: &str, named: &BTreeMap<String, String>) -> Vec<Emission> {
+    let mut found = Vec::new();
+    for (kind, call) in [
+        (Kind::Counter, "counter!("),
+        (Kind::Gauge, "gauge!("),
+        (Kind::Histogram, "histogram!("),
+    ] {
+        for (at, _) in text.match_indices(call) {
+            let inside = &text[at + call.len()..];
+            let mut depth = 1_usize;
+            let end = inside
+                .char_indices()
+                .find(|(_, letter)| {
+                    match letter {
+                        '(' => depth += 1,
+                        ')' => depth -= 1,
+                        _ => {}
+                    }
+                    depth == 0
+                })
+                .map(|(end, _)| end)
+                .unwrap();
+            let arguments = &inside[..end];
+            let first = arguments.split(',').next().unwrap().trim();
+            let name = match first.strip_prefix('"') {
+                Some(literal) => literal.trim_end_matches('"').to_owned(),
+                None => {
+                    let constant = first.rsplit("::").next().unwrap();
+                    named
+                        .get(constant)
+                        .cloned()
+                        .unwrap_or_else(|| panic!("{}: {first} names no metric", path.display()))
+                }
+            };
+            let labels = arguments
+                .split("=>")
+                .filter_map(|part| part.trim_end().strip_suffix('"')?.rsplit_once('"'))
+                .map(|(_, label)| label.to_owned())
+                .collect();
+            found.push((kind, name, labels));
+        }
+    }
+    found
+}
+
 #[test]
 fn every_metric_is_declared_and_every_declared_metric_is_used() {
     let declared: BTreeSet<String> = ALL.iter().map(|metric| metric.name.to_owned()).collect();
     assert_eq!(declared.len(), ALL.len(), "one line per metric");
-    let mut used = BTreeSet::new();
-    for (path, text) in files("src", &[".rs"]) {
-        if path.ends_with("metrics.rs") {
-            continue;
-        }
-        for line in text.lines() {
-            // The macros of the metrics crate take the name as their first text.
-            let quoted = line
-                .split('"')
-                .filter(|part| part.starts_with("enrollpay_"));
-            for name in quoted.flat_map(metric_names) {
-                assert!(
-                    declared.contains(&name),
-                    "{}: {name} is not in src/metrics.rs",
-                    path.display()
-                );
-                used.insert(name);
-            }
+    let sources: Vec<_> = files("src", &[".rs"])
+        .into_iter()
+        .filter(|(path, _)| !path.ends_with("metrics.rs"))
+        .collect();
+    // const NAME: &str = "enrollpay_…";
+    let mut named = BTreeMap::new();
+    for line in sources.iter().flat_map(|(_, text)| text.lines()) {
+        let constant = line.split_once("const ").and_then(|(_, rest)| {
+            let (name, value) = rest.split_once(": &str = \"")?;
+            Some((name.to_owned(), value.split('"').next()?.to_owned()))
+        });
+        if let Some((name, value)) = constant
+            && declared.contains(&value)
+        {
+            let before = named.insert(name.clone(), value.clone());
+            assert!(
+                before.is_none_or(|before| before == value),
+                "{name} names two metrics"
+            );
         }
     }
-    used.insert("enrollpay_build_info".to_owned());
+    let mut used = BTreeSet::from(["enrollpay_build_info".to_owned()]);
+    for (path, text) in &sources {
+        for (kind, name, labels) in emissions(path, text, &named) {
+            let metric = ALL.iter().find(|metric| metric.name == name);
+            let metric = metric
+                .unwrap_or_else(|| panic!("{}: {name} is not in src/metrics.rs", path.display()));
+            let expected: BTreeSet<String> = metric
+                .labels
+                .iter()
+                .map(|label| (*label).to_owned())
+                .collect();
+            assert_eq!(
+                (kind, labels),
+                (metric.kind, expected),
+                "{}: {name} differs from src/metrics.rs",
+                path.display()
+            );
+            used.insert(name);
+        }
+    }
     let unused: Vec<_> = declared.difference(&used).collect();
     assert!(unused.is_empty(), "declared, never set: {unused:?}");
+    for (name, labels) in FROM_ZERO {
+        let metric = ALL.iter().find(|metric| metric.name == *name);
+        let metric = metric.unwrap_or_else(|| panic!("FROM_ZERO: {name} is not declared"));
+        let given: Vec<_> = labels.iter().map(|(label, _)| *label).collect();
+        assert_eq!(given, metric.labels, "FROM_ZERO: {name}");
+        assert_eq!(metric.kind, Kind::Counter, "FROM_ZERO: {name}");
+    }
     for (path, text) in files("dashboards", &[".json", ".yml"]) {
         for name in metric_names(&text) {
             let base = ["_bucket", "_sum", "_count"]

@@ -138,9 +138,7 @@ fn back(press: &Press, said: Option<Said>) -> HttpResponse {
     let place = format!("/pay/{}{}", press.token, press.visitor.query);
     let mut response = HttpResponse::SeeOther();
     press.visitor.dress(&press.deps, &mut response, PAGE_POLICY);
-    let mut response = response
-        .insert_header((header::LOCATION, place))
-        .finish();
+    let mut response = response.insert_header((header::LOCATION, place)).finish();
     if let Some(said) = said {
         said::remember(&press.deps, &mut response, &press.token, said);
     }
@@ -206,7 +204,6 @@ pub async fn start_attempt(press: &Press, limiters: &Limiters, wallet: Option<Wa
         let said = Said::TooMany { seconds: 60 };
         return End::Refused(stored, Some(said), problem);
     }
-    let again = !stored.order.attempts.is_empty();
     let view = deps.view();
     let started = attempts::start(
         deps,
@@ -221,12 +218,7 @@ pub async fn start_attempt(press: &Press, limiters: &Limiters, wallet: Option<Wa
         Err(problem) => Err(problem),
     };
     match started {
-        Ok(started) => {
-            if again {
-                metrics::counter!("enrollpay_qr_regenerated_total").increment(1);
-            }
-            End::Page(started.stored, None)
-        }
+        Ok(started) => End::Page(started.stored, None),
         Err(problem) => match problem.code().entry().status {
             400..500 => {
                 let said = match problem.code() {
@@ -260,7 +252,6 @@ pub async fn query(
 async fn ask(press: &Press) -> End {
     let deps = &press.deps;
     let id = press.stored.order.id;
-    let was_open = press.stored.order.is_open();
     let asked = queries::ask(deps, &deps.view(), &press.stored, async |command| {
         tell(deps, id, command, Vec::new()).await
     })
@@ -270,13 +261,11 @@ async fn ask(press: &Press) -> End {
         Err(problem) => return End::Trouble(problem),
     };
     let at = asked.as_of.unwrap_or_else(|| deps.clock.now());
-    let (said, outcome) = match asked.stored.order.settlement {
-        Settlement::Paid { .. } if was_open => (Some(Said::Paid(at)), "found"),
-        Settlement::Paid { .. } => (Some(Said::Paid(at)), "known"),
-        _ => (Some(Said::Unpaid(at)), "unpaid"),
+    let said = match asked.stored.order.settlement {
+        Settlement::Paid { .. } => Said::Paid(at),
+        _ => Said::Unpaid(at),
     };
-    metrics::counter!("enrollpay_manual_queries_total", "outcome" => outcome).increment(1);
-    End::Page(asked.stored, said)
+    End::Page(asked.stored, Some(said))
 }
 
 /// `POST /pay/{token}/cancel`
@@ -286,12 +275,16 @@ pub async fn cancel(
     path: web::Path<String>,
     deps: web::Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
-    answer(request, payload, path.into_inner(), deps, async |press| {
-        match cancel_order(press).await {
+    answer(
+        request,
+        payload,
+        path.into_inner(),
+        deps,
+        async |press| match cancel_order(press).await {
             Ok(end) => end,
             Err(problem) => End::Trouble(problem),
-        }
-    })
+        },
+    )
     .await
 }
 
@@ -303,8 +296,7 @@ async fn cancel_order(press: &Press) -> Result<End, Problem> {
     let reply = tell(deps, id, Command::Cancel, Vec::new()).await?;
     if let Verdict::Refused(refusal) = &reply.verdict {
         let problem = refusal::refused(refusal, &reply.stored, &deps.view(), deps.clock.now());
-        let said = matches!(refusal, Refusal::AlreadyPaid)
-            .then(|| Said::Paid(deps.clock.now()));
+        let said = matches!(refusal, Refusal::AlreadyPaid).then(|| Said::Paid(deps.clock.now()));
         return Ok(End::Refused(reply.stored, said, problem));
     }
     let mut stored = reply.stored;

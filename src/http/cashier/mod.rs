@@ -23,7 +23,8 @@ use actix_web::web;
 use super::problem;
 
 pub fn routes(config: &mut web::ServiceConfig) {
-    let read = |path: &str| web::resource(path.to_owned()).default_service(problem::only("GET, HEAD"));
+    let read =
+        |path: &str| web::resource(path.to_owned()).default_service(problem::only("GET, HEAD"));
     let press = |path: &str| web::resource(path.to_owned()).default_service(problem::only("POST"));
     config
         .service(

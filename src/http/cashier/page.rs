@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::panel::{Panel, Scene, short};
-use super::times::Zone;
 use super::said::{self, Said};
+use super::times::Zone;
 use super::visitor::{App, PAGE_POLICY, Visitor, html, zone};
 use crate::http::Deps;
 use crate::http::assets;
@@ -111,7 +111,7 @@ pub struct Page<'a> {
     demo_href: String,
     picture_name: String,
     return_href: Option<String>,
-    page_href: String,
+    own_href: String,
     help_paying: Option<String>,
     help_fee: Option<String>,
     snapshot_line: String,
@@ -234,7 +234,7 @@ impl<'a> Page<'a> {
                 .unwrap_or_default(),
             picture_name: format!("{}.png", snapshot.merchant_order_no),
             return_href: snapshot.return_url.clone(),
-            page_href: format!("{}/pay/{}", from.public_url, from.token),
+            own_href: format!("{}/pay/{}", from.public_url, from.token),
             help_paying: from
                 .merchant
                 .and_then(|merchant| merchant.help_lines[0].clone()),
@@ -251,6 +251,7 @@ impl<'a> Page<'a> {
 fn client_words(w: &'static Words) -> serde_json::Value {
     json!({
         "service": w.service,
+        "amount_paid": w.amount_paid,
         "copied": w.copied,
         "copy": w.copy,
         "loading": [w.loading_heading, w.loading_text],
@@ -261,7 +262,6 @@ fn client_words(w: &'static Words) -> serde_json::Value {
         "returning": w.returning,
         "countdown": w.countdown,
         "newer": w.newer_code,
-        "paid": w.amount_paid,
     })
 }
 
@@ -329,7 +329,10 @@ pub async fn find(deps: &Deps, token: &str) -> Result<std::sync::Arc<StoredOrder
 
 fn demo_wallet_url(deps: &Deps) -> Option<&str> {
     let settings = &deps.settings;
-    settings.demo_wallet_url.as_deref().filter(|_| settings.demo)
+    settings
+        .demo_wallet_url
+        .as_deref()
+        .filter(|_| settings.demo)
 }
 
 /// What changes, for one visitor, now.

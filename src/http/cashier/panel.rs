@@ -399,8 +399,7 @@ fn shown(order: &Order, state: State, scene: Scene<'_>) -> Option<Shown> {
         caption,
         tip,
         demo: scene.demo_wallet_url.map(|url| {
-            let scan: String =
-                url::form_urlencoded::byte_serialize(content.as_bytes()).collect();
+            let scan: String = url::form_urlencoded::byte_serialize(content.as_bytes()).collect();
             format!("{url}?scan={scan}")
         }),
     })

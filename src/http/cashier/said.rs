@@ -10,7 +10,7 @@ use crate::http::Deps;
 use crate::http::words::{Words, fill};
 use crate::order::Timestamp;
 
-const COOKIE: &str = "enrollpay_said";
+const COOKIE: &str = "ep_said";
 
 /// What a press was answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::http::words::{Language, Words};
 use super::times::Zone;
 
 /// The cookie that CSRF tokens are bound to.
-pub const VISIT_COOKIE: &str = "enrollpay_visit";
+pub const VISIT_COOKIE: &str = "ep_visit";
 /// A student's post must arrive within this (reliability §5).
 const BODY_DEADLINE: Duration = Duration::from_secs(3);
 

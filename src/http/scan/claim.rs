@@ -78,7 +78,10 @@ async fn scan(
                 Wallet::Alipay => Product::AlipayCreate,
             };
             let proof = proof::seal(deps, scanned.attempt.id, payer);
-            take(deps, visitor, token, &scanned, payer, product, writes, &proof).await
+            take(
+                deps, visitor, token, &scanned, payer, product, writes, &proof,
+            )
+            .await
         }
         Payer::StartOver => restart(deps, visitor, token, &scanned, again).await,
         Payer::Unreachable => retry(deps, visitor, token, &scanned.stored).await,
@@ -239,7 +242,10 @@ async fn press(
     };
     let writes = vec![keyed(request, deps, scanned)];
     let product = Product::AlipayWap;
-    take(deps, visitor, token, scanned, payer, product, writes, &proof).await
+    take(
+        deps, visitor, token, scanned, payer, product, writes, &proof,
+    )
+    .await
 }
 
 /// The slot of a browser that no wallet names: its address, which H5 asks for.
@@ -275,7 +281,15 @@ pub async fn claim(
         payer,
         product,
     };
-    tell(deps, scanned.stored.order.id, command, writes).await
+    let reply = tell(deps, scanned.stored.order.id, command, writes).await?;
+    let outcome = match &reply.verdict {
+        Verdict::Applied => "claimed",
+        Verdict::Already(_) => "claimed_before",
+        Verdict::Refused(Refusal::WalletNotOffered { .. }) => "wallet_not_offered",
+        Verdict::Refused(refusal) => Standing::of_refusal(refusal).name(),
+    };
+    metrics::counter!("enrollpay_scans_total", "outcome" => outcome).increment(1);
+    Ok(reply)
 }
 
 #[expect(

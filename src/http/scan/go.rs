@@ -57,24 +57,30 @@ pub async fn post(
     limiters: web::Data<Limiters>,
 ) -> Result<HttpResponse, Problem> {
     let again = request.clone();
-    answer(request, payload, path.into_inner(), deps, async |press| {
-        match go(&again, press, &limiters).await {
+    answer(
+        request,
+        payload,
+        path.into_inner(),
+        deps,
+        async |press| match go(&again, press, &limiters).await {
             Ok(end) => end,
             Err(problem) => End::Trouble(problem),
-        }
-    })
+        },
+    )
     .await
 }
 
-async fn go(
-    request: &HttpRequest,
-    press: &Press,
-    limiters: &Limiters,
-) -> Result<End, Problem> {
+async fn go(request: &HttpRequest, press: &Press, limiters: &Limiters) -> Result<End, Problem> {
     let deps = &*press.deps;
     let Some(via) = via(deps, &press.stored, press.form.get("via")) else {
-        let problem = Problem::new(Code::ValidationFailed, "This order cannot be paid that way.")
-            .at("/via", "expected \"jsapi\", \"alipay\", \"h5\" or \"wap\", as the order allows");
+        let problem = Problem::new(
+            Code::ValidationFailed,
+            "This order cannot be paid that way.",
+        )
+        .at(
+            "/via",
+            "expected \"jsapi\", \"alipay\", \"h5\" or \"wap\", as the order allows",
+        );
         let stored = std::sync::Arc::clone(&press.stored);
         return Ok(End::Refused(stored, Some(Said::NotOffered), problem));
     };
@@ -133,7 +139,10 @@ async fn go(
             }
         }
     }
-    Ok(End::Page(find(deps, &press.token).await?, Some(Said::Closing)))
+    Ok(End::Page(
+        find(deps, &press.token).await?,
+        Some(Said::Closing),
+    ))
 }
 
 /// The live attempt, where this browser has claimed it already.

@@ -299,7 +299,15 @@ pub async fn confirm(
 ) -> Result<HttpResponse, Problem> {
     let w = visitor.words();
     let merchant = merchant(deps, &scanned.stored).await;
-    let page = confirm_page(deps, visitor, token, scanned, merchant.as_ref(), proof, answer);
+    let page = confirm_page(
+        deps,
+        visitor,
+        token,
+        scanned,
+        merchant.as_ref(),
+        proof,
+        answer,
+    );
     let mut response = if visitor.json {
         let mut response = HttpResponse::Ok();
         visitor.dress(deps, &mut response, SCAN_POLICY);
@@ -339,7 +347,10 @@ fn confirm_page(
     let person = &snapshot.payer_masked;
     let mut facts = Vec::new();
     for (label, value) in [
-        (w.payee, merchant.map(|merchant| merchant.display_name.clone())),
+        (
+            w.payee,
+            merchant.map(|merchant| merchant.display_name.clone()),
+        ),
         (w.candidate, person.name.clone()),
         (w.id_number, person.id_number.clone()),
         (w.order_number, Some(snapshot.merchant_order_no.clone())),
@@ -468,7 +479,8 @@ pub fn provider_of<'a>(
     stored: &StoredOrder,
     wallet: Wallet,
 ) -> Option<&'a Arc<dyn Provider>> {
-    deps.providers.get(&stored.order.terms.offer(wallet)?.account)
+    deps.providers
+        .get(&stored.order.terms.offer(wallet)?.account)
 }
 
 /// Keeps a fresh state and says where the wallet's browser goes with it.

@@ -220,11 +220,7 @@ fn is_decided(stored: &StoredOrder, number: crate::order::AttemptNumber) -> bool
 }
 
 /// The provider has not answered: the claim stands, and the same press asks again.
-async fn busy(
-    deps: &Deps,
-    claimant: &Claimant,
-    found: &Scanned,
-) -> Result<HttpResponse, Problem> {
+async fn busy(deps: &Deps, claimant: &Claimant, found: &Scanned) -> Result<HttpResponse, Problem> {
     if claimant.visitor.json {
         return Err(Problem::new(
             Code::ProviderUnavailable,
@@ -253,9 +249,7 @@ async fn hand_out(
     let parameters = parameters(deps, found, handle).await?;
     let (kind, parameters, link) = match parameters {
         PayParameters::Jsapi(members) => ("jsapi", json!(members), None),
-        PayParameters::TradePay { trade_no } => {
-            ("trade_pay", json!({ "tradeNO": trade_no }), None)
-        }
+        PayParameters::TradePay { trade_no } => ("trade_pay", json!({ "tradeNO": trade_no }), None),
         PayParameters::Link { url } => ("link", json!({ "url": url }), Some(url)),
         PayParameters::Code { .. } => {
             return Err(Problem::new(
@@ -312,11 +306,7 @@ fn client_words(w: &'static Words) -> Value {
     })
 }
 
-async fn parameters(
-    deps: &Deps,
-    found: &Scanned,
-    handle: &str,
-) -> Result<PayParameters, Problem> {
+async fn parameters(deps: &Deps, found: &Scanned, handle: &str) -> Result<PayParameters, Problem> {
     let order = found.stored.order.id;
     let unusable = |what: &str, error: &dyn std::fmt::Display| {
         tracing::error!(%order, %error, "{what}");

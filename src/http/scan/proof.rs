@@ -10,7 +10,7 @@ use crate::order::{AttemptId, PayerHash};
 use crate::sealing::{Place, Sealed};
 
 /// The cookie; its value begins with the scan token it is for.
-pub const CLAIM_COOKIE: &str = "enrollpay_claim";
+pub const CLAIM_COOKIE: &str = "ep_claim";
 
 /// A claim key: 128 random bits of one browser.
 pub fn fresh_key(deps: &Deps) -> String {

@@ -35,9 +35,8 @@ impl Standing {
         }
         match &attempt.phase {
             Phase::Shown | Phase::Scanned if now < attempt.expires_at => Self::Open,
-            Phase::Shown => Self::Expired,
-            Phase::Scanned if !attempt.may_be_payable() => Self::Expired,
-            Phase::Scanned | Phase::Succeeded { .. } => Self::Confirming,
+            Phase::Shown | Phase::Scanned if !attempt.may_be_payable() => Self::Expired,
+            Phase::Shown | Phase::Scanned | Phase::Succeeded { .. } => Self::Confirming,
             Phase::Closing(closing) => match closing.cause {
                 ClosingCause::Ended(EndReason::Superseded) => Self::Superseded,
                 _ => Self::Confirming,
