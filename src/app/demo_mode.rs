@@ -165,8 +165,8 @@ async fn demo_merchant(
                 .unwrap_or_default()
                 .to_owned(),
             changes: MerchantChanges {
-                help_payment: Some("缴费问题：0991-0000000（演示号码）".to_owned()),
-                help_fee: Some("费用疑问：0991-0000001（演示号码）".to_owned()),
+                help_payment: Some("0991-0000000（演示号码）".to_owned()),
+                help_fee: Some("0991-0000001（演示号码）".to_owned()),
                 ..MerchantChanges::default()
             },
         })

@@ -231,11 +231,11 @@ export async function picture(page, name) {
 }
 
 /** Waits until the page says this in an element. */
-export async function says(page, selector, text) {
+export async function says(page, selector, text, patience = PATIENCE) {
   const pattern = text instanceof RegExp ? text : new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const found = page.locator(selector).filter({ hasText: pattern, visible: true }).first();
   try {
-    await found.waitFor();
+    await found.waitFor({ timeout: patience });
   } catch {
     const there = await page.locator(selector).allInnerTexts().catch(() => []);
     assert.fail(`${page.url()}: ${selector} should say ${pattern}, says ${JSON.stringify(there)}`);
@@ -243,7 +243,11 @@ export async function says(page, selector, text) {
   return found;
 }
 
-export const heading = (page, text) => says(page, "#heading", text);
+export const heading = (page, text, patience) => says(page, "#heading", text, patience);
+
+/** Opens a page in the built-in browser of somebody's wallet. */
+export const inWallet = (context, simulator, who, address) =>
+  visit(context, `${simulator}/wallet/open?user=${who}&url=${encodeURIComponent(address)}`);
 
 /** What the code on show says: it stands in the link to the simulated wallet. */
 export async function content(cashier) {
