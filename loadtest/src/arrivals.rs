@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_constant_delay_is_no_backlog() {
-        let seen = offer(100, 5, Duration::from_secs(60), async |_| {
+        let seen = offer(100, 5, Duration::from_mins(1), async |_| {
             tokio::time::sleep(Duration::from_secs(2)).await;
             Ok(())
         })
@@ -139,7 +139,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_queue_is_felt_by_everybody_behind_it() {
         let desk = Arc::new(Mutex::new(()));
-        let seen = offer(100, 5, Duration::from_secs(60), |_| {
+        let seen = offer(100, 5, Duration::from_mins(1), |_| {
             let desk = Arc::clone(&desk);
             async move {
                 let _turn = desk.lock().await;

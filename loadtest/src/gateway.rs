@@ -17,7 +17,7 @@ use crate::processes::Meter;
 use crate::receiver::Receiver;
 
 /// How long a start may take.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Where to send the load, and with whose key.
 #[derive(Debug)]

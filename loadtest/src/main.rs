@@ -1,7 +1,7 @@
 //! The last hour before the deadline, replayed: open-loop load against an enrollpay gateway, beside
 //! what this machine can do at best, measured in the same run.
 //!
-//! Start reading at [`scenario`]; `arrivals` is the load, `floor` the machine, `gateway` what is
+//! Start reading at [`scenario`] and [`scene`]; `arrivals` is the load, `floor` the machine, `gateway` what is
 //! measured, `merchant`, `student` and `receiver` the people around it, `report` what is printed.
 
 mod arrivals;
@@ -13,6 +13,7 @@ mod ramp;
 mod receiver;
 mod report;
 mod scenario;
+mod scene;
 mod student;
 
 use std::path::PathBuf;

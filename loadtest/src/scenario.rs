@@ -1,26 +1,16 @@
 //! What is measured: each kind of load against a fresh gateway, with the floors before and after it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use serde_json::Value;
-use url::Url;
 
 use crate::arrivals::{self, Observed};
 use crate::floor::{self, Floor};
-use crate::gateway::Target;
-use crate::merchant::Merchant;
-use crate::processes::Meter;
-use crate::receiver::{Notice, Receiver};
+use crate::receiver::Notice;
 use crate::report::Figures;
-use crate::student::{Student, Surroundings, Wallet};
+use crate::scene::{PATIENCE, Scene, Spent, text};
 use crate::{Failure, Load, ramp};
 
-/// How long a single arrival may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two reads of an order whose webhooks go elsewhere.
-const READ_EVERY: Duration = Duration::from_millis(200);
 /// RSA signatures of one lifecycle, on both sides of the wire, which share this machine. WeChat Pay:
 /// our prepay request and pay parameters, the provider's answer and notice. Alipay: our OAuth and
 /// trade requests, the provider's two answers and notice. Every second payer uses the other one.
@@ -57,25 +47,6 @@ impl Kind {
     }
 }
 
-/// Processor time spent so far, in milliseconds: by the gateway, by the simulators, by us.
-#[derive(Clone, Copy, Debug, Default)]
-struct Spent {
-    gateway: Option<u64>,
-    simulators: Option<u64>,
-    load: Option<u64>,
-    /// Transactions and flushes of the gateway's store.
-    store: Option<(f64, f64)>,
-}
-
-/// Everything that a load needs.
-struct Scene {
-    target: Target,
-    merchant: Merchant,
-    phones: Surroundings,
-    /// Where webhooks come; `None` where the gateway is not ours and orders are read instead.
-    receiver: Option<Receiver>,
-}
-
 /// One run of all `kinds`.
 pub async fn run(load: &Load, kinds: &[Kind]) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
@@ -92,56 +63,43 @@ async fn floors(folder: &Path) -> Result<Floor, Failure> {
         .map_err(Into::into)
 }
 
+#[expect(clippy::float_arithmetic, reason = "a report, not money")]
 async fn measure(load: &Load, kind: Kind, figures: &mut Figures) -> Result<(), Failure> {
     eprintln!("{}: floors", kind.word());
     let before = floors(&load.folder).await?;
-    let scene = Scene::set(load, kind == Kind::Callbacks).await?;
-    let scene = Arc::new(scene);
-    let floor = match kind {
-        Kind::Creates => {
-            let step = steps(load, kind, &scene, figures, creates(&scene)).await;
-            let floor = Floor::between(&before, &floors(&load.folder).await?);
-            put(
-                figures,
-                kind,
-                "rate / floor inserts (T4, goal 0.35)",
-                step / floor.inserts_per_second,
-            );
-            floor
+    let scene = Arc::new(Scene::set(load, kind == Kind::Callbacks).await?);
+    let rate = match kind {
+        Kind::Creates => steps(load, kind, &scene, figures, creates(&scene)).await,
+        Kind::Lifecycles => steps(load, kind, &scene, figures, lifecycles(&scene)).await,
+        Kind::Callbacks => {
+            let notice = Arc::new(scene.paid_notice().await?);
+            steps(load, kind, &scene, figures, callbacks(&scene, &notice)).await
         }
+        Kind::Live => live(load, &scene, figures).await?,
+    };
+    let floor = Floor::between(&before, &floors(&load.folder).await?);
+    let mut ratio = |name: &str, bound: f64| put(figures, kind, name, rate / bound);
+    match kind {
+        Kind::Creates => ratio(
+            "rate / floor inserts (T4, goal 0.35)",
+            floor.inserts_per_second,
+        ),
         Kind::Lifecycles => {
-            let step = steps(load, kind, &scene, figures, lifecycles(&scene)).await;
-            let floor = Floor::between(&before, &floors(&load.folder).await?);
             let signing = floor.signatures_per_second / SIGNATURES_PER_LIFECYCLE;
             let bound = signing.min(floor.lifecycles_per_second);
+            ratio("rate / bound (T13, goal 0.6)", bound);
             put(
                 figures,
                 kind,
                 "bound: min(signing, grouped writes)/s",
                 bound,
             );
-            put(figures, kind, "rate / bound (T13, goal 0.6)", step / bound);
-            floor
         }
-        Kind::Callbacks => {
-            let notice = Arc::new(scene.paid_notice().await?);
-            let step = steps(load, kind, &scene, figures, callbacks(&scene, &notice)).await;
-            let floor = Floor::between(&before, &floors(&load.folder).await?);
-            put(
-                figures,
-                kind,
-                "rate / signature checks",
-                step / floor.verifications_per_second,
-            );
-            floor
-        }
-        Kind::Live => {
-            scene.live(load, figures).await?;
-            Floor::between(&before, &floors(&load.folder).await?)
-        }
-    };
+        Kind::Callbacks => ratio("rate / signature checks", floor.verifications_per_second),
+        Kind::Live => {}
+    }
     floor.put(kind, figures);
-    if let Ok(scene) = Arc::try_unwrap(scene).map_err(|_| ()) {
+    if let Ok(scene) = Arc::try_unwrap(scene) {
         scene.target.stop().await?;
     }
     Ok(())
@@ -153,7 +111,6 @@ fn put(figures: &mut Figures, kind: Kind, name: &str, value: f64) {
 
 impl Floor {
     /// The machine as it was around a load.
-    #[expect(clippy::float_arithmetic, reason = "a report, not money")]
     fn between(before: &Self, after: &Self) -> Self {
         let mean = |of: fn(&Self) -> f64| f64::midpoint(of(before), of(after));
         Self {
@@ -343,225 +300,63 @@ fn put_spent(figures: &mut Figures, kind: Kind, step: &Observed, before: &Spent,
     }
 }
 
-impl Scene {
-    async fn set(load: &Load, notices_here: bool) -> Result<Self, Failure> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(PATIENCE)
-            .pool_max_idle_per_host(4096)
-            .build()?;
-        let (target, receiver) = match (&load.url, &load.credentials) {
-            (Some(_), _) if notices_here => {
-                return Err("callbacks need a gateway of the run's own: leave --url out".into());
+/// What an order with a live code costs in memory: as many orders as arrive get a code, and none
+/// ends meanwhile. The store's caches grow too, so this is more than the order itself.
+#[expect(clippy::float_arithmetic, reason = "a report, not money")]
+async fn live(load: &Load, scene: &Arc<Scene>, figures: &mut Figures) -> Result<f64, Failure> {
+    let rate = load.rate.unwrap_or(Kind::Live.first_rate());
+    let seconds = load.seconds;
+    let orders = Arc::new(Mutex::new(Vec::new()));
+    let made = arrivals::offer(rate, seconds, PATIENCE, |index| {
+        let (scene, orders) = (Arc::clone(scene), Arc::clone(&orders));
+        async move {
+            let order = text(&scene.merchant.create(index).await?, "id")?;
+            if let Ok(mut orders) = orders.lock() {
+                orders.push(order);
             }
-            (Some(url), Some(credentials)) => {
-                let admin = load.admin_url.as_deref();
-                let target = Target::running(url, admin, &load.simulator_url, credentials)?;
-                (target, None)
-            }
-            _ => {
-                let receiver = Receiver::start()?;
-                let target = Target::start(&load.folder, &client, &receiver, notices_here).await?;
-                (target, Some(receiver))
-            }
-        };
-        let run = format!("L{:x}", crate::unix_seconds());
-        let merchant = Merchant::new(
-            client.clone(),
-            &target.url,
-            &target.key_id,
-            &target.secret,
-            &run,
-        );
-        let phones = Surroundings {
-            client,
-            gateway: Url::parse(&target.url)?,
-            simulator: Url::parse(&target.simulator_url)?,
-        };
-        Ok(Self {
-            target,
-            merchant,
-            phones,
-            receiver,
-        })
-    }
-
-    async fn spent(&self) -> Spent {
-        Spent {
-            gateway: self.target.gateway_ms(),
-            simulators: self.target.simulator_ms(),
-            load: Meter::this().processor_ms(),
-            store: self.store_counts().await,
-        }
-    }
-
-    async fn metrics(&self) -> Option<String> {
-        let url = format!("{}/metrics", self.target.admin_url.as_ref()?);
-        let answer = self.phones.client.get(url).send().await.ok()?;
-        answer.text().await.ok()
-    }
-
-    async fn store_counts(&self) -> Option<(f64, f64)> {
-        let text = self.metrics().await?;
-        let of = |name| sample(&text, name);
-        Some((
-            of("enrollpay_store_group_size_sum")?,
-            of("enrollpay_store_group_size_count")?,
-        ))
-    }
-
-    async fn resident_bytes(&self) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "a report, not money")]
-        let own = self.target.resident_bytes().map(|bytes| bytes as f64);
-        match own {
-            Some(bytes) => Some(bytes),
-            None => sample(&self.metrics().await?, "enrollpay_resident_memory_bytes"),
-        }
-    }
-
-    /// A new order up to the moment at which the wallet asks for the password: the order's id, the
-    /// trade's number at the provider, and the student.
-    async fn confirmed(&self, index: u64) -> Result<(String, String, Student<'_>), String> {
-        let order = self.merchant.create(index).await?;
-        let id = text(&order, "id")?;
-        let attempt = self.merchant.start_attempt(&id).await?;
-        let number = trade_number(&id, attempt["number"].as_u64().unwrap_or(1));
-        let mut student = Student::new(&self.phones, Wallet::of(index), format!("s{index}"));
-        student.confirm(&text(&attempt, "qr_content")?).await?;
-        Ok((id, number, student))
-    }
-
-    async fn lifecycle(&self, index: u64) -> Result<(), String> {
-        let (order, number, student) = self.confirmed(index).await?;
-        match &self.receiver {
-            Some(receiver) => {
-                let paid = receiver.paid(&order);
-                student.enter_password(&number).await?;
-                paid.await.map_err(|_| "no webhook".to_owned())
-            }
-            None => {
-                student.enter_password(&number).await?;
-                while self.merchant.read(&order).await?["status"] != "paid" {
-                    tokio::time::sleep(READ_EVERY).await;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// The signed notice of an order that was paid by it.
-    async fn paid_notice(&self) -> Result<Notice, Failure> {
-        let receiver = self.receiver.as_ref().ok_or("no receiver")?;
-        // Just below the numbers of the load.
-        let (order, number, student) = self.confirmed(u64::MAX - 1).await?;
-        let notice = receiver.notice();
-        let paid = receiver.paid(&order);
-        student.enter_password(&number).await?;
-        let notice = tokio::time::timeout(PATIENCE, notice).await??;
-        self.deliver(&notice).await?;
-        tokio::time::timeout(PATIENCE, paid).await??;
-        Ok(notice)
-    }
-
-    async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        let url = format!("{}{}", self.target.url, notice.path);
-        let mut request = self.phones.client.post(url).body(notice.body.clone());
-        for (name, value) in &notice.headers {
-            request = request.header(name, value);
-        }
-        let answer = request
-            .send()
-            .await
-            .map_err(|error| crate::kind_of(&error))?;
-        let status = answer.status();
-        let _ = answer.bytes().await;
-        if status.is_success() {
             Ok(())
-        } else {
-            Err(format!("notice: {status}"))
         }
-    }
-
-    /// What an order with a live code costs in memory: as many orders as arrive get a code, and none
-    /// ends meanwhile. The store's caches grow too, so this is more than the order itself.
-    #[expect(clippy::float_arithmetic, reason = "a report, not money")]
-    async fn live(self: &Arc<Self>, load: &Load, figures: &mut Figures) -> Result<(), Failure> {
-        let rate = load.rate.unwrap_or(Kind::Live.first_rate());
-        let seconds = load.seconds;
-        let orders = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let made = arrivals::offer(rate, seconds, PATIENCE, |index| {
-            let (scene, orders) = (Arc::clone(self), Arc::clone(&orders));
-            async move {
-                let order = text(&scene.merchant.create(index).await?, "id")?;
-                if let Ok(mut orders) = orders.lock() {
-                    orders.push(order);
-                }
-                Ok(())
-            }
-        })
-        .await;
-        say(Kind::Live, &made);
-        let before = self.resident_bytes().await;
-        let orders = std::mem::take(&mut *orders.lock().map_err(|_| "an arrival panicked")?);
-        let orders = Arc::new(orders);
-        let codes = arrivals::offer(rate, seconds, PATIENCE, |index| {
-            let (scene, orders) = (Arc::clone(self), Arc::clone(&orders));
-            async move {
-                let order = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| orders.get(index));
-                let order = order.ok_or("an order that was not made")?;
-                scene.merchant.start_attempt(order).await.map(drop)
-            }
-        })
-        .await;
-        say(Kind::Live, &codes);
-        put_step(figures, Kind::Live, &codes);
-        if let (Some(before), Some(after)) = (before, self.resident_bytes().await) {
-            #[expect(clippy::cast_precision_loss, reason = "a report, not money")]
-            let live = codes.good().max(1) as f64;
-            put(figures, Kind::Live, "orders with a live code", live);
-            put(
-                figures,
-                Kind::Live,
-                "gateway memory before, MiB",
-                before / 1_048_576.0,
-            );
-            put(
-                figures,
-                Kind::Live,
-                "gateway memory after, MiB",
-                after / 1_048_576.0,
-            );
-            put(
-                figures,
-                Kind::Live,
-                "bytes per live order",
-                (after - before) / live,
-            );
+    })
+    .await;
+    say(Kind::Live, &made);
+    let before = scene.resident_bytes().await;
+    let orders = std::mem::take(&mut *orders.lock().map_err(|_| "an arrival panicked")?);
+    let orders = Arc::new(orders);
+    let codes = arrivals::offer(rate, seconds, PATIENCE, |index| {
+        let (scene, orders) = (Arc::clone(scene), Arc::clone(&orders));
+        async move {
+            let order = usize::try_from(index)
+                .ok()
+                .and_then(|index| orders.get(index));
+            let order = order.ok_or("an order that was not made")?;
+            scene.merchant.start_attempt(order).await.map(drop)
         }
-        Ok(())
+    })
+    .await;
+    say(Kind::Live, &codes);
+    put_step(figures, Kind::Live, &codes);
+    if let (Some(before), Some(after)) = (before, scene.resident_bytes().await) {
+        #[expect(clippy::cast_precision_loss, reason = "a report, not money")]
+        let live = codes.good().max(1) as f64;
+        put(figures, Kind::Live, "orders with a live code", live);
+        put(
+            figures,
+            Kind::Live,
+            "gateway memory before, MiB",
+            before / 1_048_576.0,
+        );
+        put(
+            figures,
+            Kind::Live,
+            "gateway memory after, MiB",
+            after / 1_048_576.0,
+        );
+        put(
+            figures,
+            Kind::Live,
+            "bytes per live order",
+            (after - before) / live,
+        );
     }
-}
-
-/// The value of a metric without labels.
-fn sample(text: &str, name: &str) -> Option<f64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}
-
-fn text(value: &Value, name: &str) -> Result<String, String> {
-    value[name]
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| format!("an answer without {name}"))
-}
-
-/// Our number of a trade at its provider: the order's ULID and two digits of base 32 (contract §1).
-fn trade_number(order: &str, attempt: u64) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let digit = |number: u64| char::from(DIGITS[usize::try_from(number % 32).unwrap_or_default()]);
-    let ulid = order.strip_prefix("ord_").unwrap_or(order);
-    format!("{ulid}{}{}", digit(attempt / 32), digit(attempt))
+    Ok(codes.achieved_per_second)
 }
