@@ -267,9 +267,9 @@ pub fn seal_personal(sealer: &Sealer, order: OrderId, personal: &PersonalData) -
 }
 
 /// Opens what [`seal_personal`] sealed. `None` where it does not open or cannot be read.
-pub fn open_personal(sealer: &Sealer, order: OrderId, sealed: &Sealed) -> Option<PersonalData> {
+pub fn open_personal(sealer: &Sealer, order: OrderId, closed: &Sealed) -> Option<PersonalData> {
     let row = order.to_string();
-    let plain = sealer.open(personal_place(&row), sealed).ok()?;
+    let plain = sealer.open(personal_place(&row), closed).ok()?;
     serde_json::from_slice(&plain).ok()
 }
 

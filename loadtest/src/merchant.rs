@@ -43,18 +43,23 @@ impl Merchant {
                 { "code": "00144", "name": "企业管理概论", "note": "2021年04月11日 下午", "amount": 3500 },
             ],
             "amount": 14000, "currency": "CNY",
-            "payer": { "ref": format!("student-{index}"), "name": "测试考生" },
+            "payer": { "ref": format!("s{index}"), "name": "测试考生" },
         });
         self.post("/v1/orders", &order).await
     }
 
     pub async fn start_attempt(&self, order: &str) -> Result<Value, String> {
-        self.post(&format!("/v1/orders/{order}/attempts"), &json!({})).await
+        self.post(&format!("/v1/orders/{order}/attempts"), &json!({}))
+            .await
     }
 
     pub async fn read(&self, order: &str) -> Result<Value, String> {
-        self.send(reqwest::Method::GET, &format!("/v1/orders/{order}"), Vec::new())
-            .await
+        self.send(
+            reqwest::Method::GET,
+            &format!("/v1/orders/{order}"),
+            Vec::new(),
+        )
+        .await
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
@@ -95,11 +100,17 @@ impl Merchant {
             .await
             .map_err(|error| crate::kind_of(&error))?;
         let status = answer.status();
-        let body: Value = answer.json().await.map_err(|error| crate::kind_of(&error))?;
+        let body: Value = answer
+            .json()
+            .await
+            .map_err(|error| crate::kind_of(&error))?;
         if status.is_success() {
             Ok(body)
         } else {
-            Err(format!("{status} {}", body["code"].as_str().unwrap_or_default()))
+            Err(format!(
+                "{status} {}",
+                body["code"].as_str().unwrap_or_default()
+            ))
         }
     }
 }

@@ -112,6 +112,9 @@ impl OrderActor {
                 crash_point("c5");
             }
         }
+        if matches!(tell.request.command, Command::QueryAnswer { .. }) {
+            self.house.board.answered(self.shard_number, self.id);
+        }
         tell.send(done.answered);
         if done.committed && matches!(tell.request.command, Command::Capture(_)) {
             crash_point("c8");

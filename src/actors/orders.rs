@@ -167,6 +167,12 @@ impl Orders {
         self.house.board.watch(self.house.shard_of(id), id)
     }
 
+    /// Changes with every answer of the provider to a query of this order, new version or not.
+    /// Subscribe before asking.
+    pub fn answers(&self, id: OrderId) -> watch::Receiver<u64> {
+        self.house.board.answers(self.house.shard_of(id), id)
+    }
+
     /// How many webhook events were written since the start: a hint that wakes the relay.
     pub fn outbox_written(&self) -> watch::Receiver<u64> {
         self.house.outbox_written.subscribe()

@@ -15,6 +15,8 @@ use crate::store::StoredOrder;
 struct Cell {
     live: HashMap<OrderId, Arc<StoredOrder>>,
     watched: HashMap<OrderId, watch::Sender<u64>>,
+    /// Counts providers' answers to queries, for those who asked one.
+    answered: HashMap<OrderId, watch::Sender<u64>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,21 @@ impl Board {
             .subscribe()
     }
 
+    /// Changes with every answer of the provider to a query, though it brings no new version.
+    pub(super) fn answers(&self, shard: u16, id: OrderId) -> watch::Receiver<u64> {
+        self.cell(shard)
+            .answered
+            .entry(id)
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
+    }
+
+    pub(super) fn answered(&self, shard: u16, id: OrderId) {
+        if let Some(answered) = self.cell(shard).answered.get(&id) {
+            answered.send_modify(|count| *count += 1);
+        }
+    }
+
     /// Tells whoever watches; the entry goes with its last watcher.
     pub(super) fn announce(&self, shard: u16, id: OrderId, version: u64) {
         let mut cell = self.cell(shard);
@@ -84,9 +101,11 @@ impl Board {
     /// Lets go of what nobody watches any more.
     pub(super) fn prune(&self) {
         for shard in 0..self.0.len() {
-            self.cell(u16::try_from(shard).unwrap_or_default())
-                .watched
-                .retain(|_, sender| sender.receiver_count() > 0);
+            let mut cell = self.cell(u16::try_from(shard).unwrap_or_default());
+            let is_wanted =
+                |_: &OrderId, sender: &mut watch::Sender<u64>| sender.receiver_count() > 0;
+            cell.watched.retain(is_wanted);
+            cell.answered.retain(is_wanted);
         }
     }
 

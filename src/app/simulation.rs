@@ -20,6 +20,9 @@ pub struct Simulation {
     pub retry_divisor: u32,
     pub notify_delay_ms: u64,
     pub wallets: bool,
+    /// Write the books to disk after every step; without, they end with the process, and a long run
+    /// does not grow slower as they grow.
+    pub keep_books: bool,
 }
 
 /// Runs them until SIGTERM or SIGINT.
@@ -40,7 +43,9 @@ pub fn simulate(simulation: &Simulation, announce: impl Fn(&str)) -> Result<(), 
             random.as_ref(),
         )?;
         let options = simulator::Options {
-            state_file: Some(folder.join("simulator.json")),
+            state_file: simulation
+                .keep_books
+                .then(|| folder.join("simulator.json")),
             retry_divisor: simulation.retry_divisor,
             notify_delay_ms: simulation.notify_delay_ms,
             wallet_browsers: simulation.wallets,

@@ -27,6 +27,9 @@ pub(super) struct Simulate {
     /// Do not open the wallets' browsers.
     #[arg(long)]
     no_wallets: bool,
+    /// Keep the books in memory alone: for load, where writing them out whole would be what binds.
+    #[arg(long)]
+    no_books: bool,
 }
 
 impl Simulate {
@@ -38,6 +41,7 @@ impl Simulate {
                 retry_divisor: self.retry_divisor,
                 notify_delay_ms: self.notify_delay_ms,
                 wallets: !self.no_wallets,
+                keep_books: !self.no_books,
             },
             |welcome| super::output::line(format_args!("{welcome}")),
         )

@@ -229,14 +229,14 @@ fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
             "This Idempotency-Key was used with another method, address or body.",
         )
         .with("first_used_at", intent.view.time(row.started_at));
-        return Judged::Settled(Outcome::again(Outcome::refused(&problem)));
+        return Judged::Settled(Outcome::refused(&problem).again());
     }
     let Some((status, sealed)) = &row.answer else {
         let age = intent.deps.clock.now().since(row.started_at);
         if age >= ABANDONED_MS {
             return Judged::Abandoned;
         }
-        return Judged::Settled(Outcome::again(Outcome::refused(&refusal::in_progress())));
+        return Judged::Settled(Outcome::refused(&refusal::in_progress()).again());
     };
     let place_row = place_row(row.merchant, &row.key);
     let kept = intent
@@ -245,21 +245,19 @@ fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
         .open(place(&place_row), sealed)
         .ok()
         .and_then(|plain| serde_json::from_slice::<Kept>(&plain).ok());
-    let outcome = match kept {
-        Some(kept) => Outcome {
-            status: *status,
-            kept,
-            keep: Keep::Replayed,
-        },
-        None => {
-            tracing::error!("a kept answer cannot be opened");
-            Outcome::refused(&Problem::new(
-                Code::InternalError,
-                "The first answer under this key cannot be read.",
-            ))
-        }
+    let Some(kept) = kept else {
+        tracing::error!("a kept answer cannot be opened");
+        let problem = Problem::new(
+            Code::InternalError,
+            "The first answer under this key cannot be read.",
+        );
+        return Judged::Settled(Outcome::refused(&problem).again());
     };
-    Judged::Settled(outcome)
+    Judged::Settled(Outcome {
+        status: *status,
+        kept,
+        keep: Keep::Replayed,
+    })
 }
 
 /// What is sent, and whether it is kept.

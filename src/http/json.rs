@@ -278,20 +278,18 @@ impl<'a> Object<'a> {
     /// A whole number that may be absent.
     pub fn integer(&self, name: &str, bounds: std::ops::RangeInclusive<i64>) -> Option<i64> {
         let value = self.get(name)?;
-        match value.as_i64().filter(|number| bounds.contains(number)) {
-            Some(number) => Some(number),
-            None => {
-                let (low, high) = bounds.into_inner();
-                self.finding(
-                    name,
-                    format!(
-                        "expected a whole number from {low} to {high}, found {}",
-                        kind(value)
-                    ),
-                );
-                None
-            }
+        let number = value.as_i64().filter(|number| bounds.contains(number));
+        if number.is_none() {
+            let (low, high) = bounds.into_inner();
+            self.finding(
+                name,
+                format!(
+                    "expected a whole number from {low} to {high}, found {}",
+                    kind(value)
+                ),
+            );
         }
+        number
     }
 
     /// A word of a fixed list that may be absent.
@@ -458,7 +456,6 @@ impl Text {
             return Some("an invisible character that changes the direction of text");
         }
         match self.charset {
-            Charset::Displayed | Charset::Kept => None,
             Charset::Id | Charset::Number if letter.is_whitespace() => {
                 Some("a blank, which is not allowed here,")
             }

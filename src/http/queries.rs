@@ -35,23 +35,21 @@ pub async fn ask<E: From<Problem>>(
 ) -> Result<Asked, E> {
     let id = stored.order.id;
     let was_open = stored.order.is_open();
-    let mut watch = deps.orders.watch(id);
+    let mut answers = deps.orders.answers(id);
     let deadline = Instant::now() + WAIT_FOR_ANSWER;
     let reply = tell(Command::Query).await?;
     let shared = matches!(reply.verdict, Verdict::Already(Answer::AskedJustNow));
     let asks = reply.verdict == Verdict::Applied;
-    // What is announced from here on is the answer, even where it brings no new version.
-    watch.borrow_and_update();
     match reply.verdict {
         Verdict::Refused(refusal) => {
             let now = deps.clock.now();
             return Err(refusal::refused(&refusal, &reply.stored, view, now).into());
         }
-        Verdict::Applied => settled(&mut watch, deadline).await,
+        Verdict::Applied => settled(&mut answers, deadline).await,
         // Another's question may still be on its way: its answer is this one's as well.
         Verdict::Already(Answer::AskedJustNow) => {
             let soon = Instant::now() + WAIT_FOR_SHARED;
-            settled(&mut watch, soon.min(deadline)).await;
+            settled(&mut answers, soon.min(deadline)).await;
         }
         Verdict::Already(_) => {}
     }

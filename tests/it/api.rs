@@ -1,5 +1,7 @@
 //! The merchant API, asked over a socket: what the contract's §4 promises.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 pub mod gateway;
 
 use std::sync::atomic::Ordering;
@@ -399,6 +401,23 @@ async fn a_query_finds_the_payment_that_no_notice_told() {
 }
 
 #[actix_web::test]
+async fn an_unpaid_answer_is_waited_for_no_longer_than_it_takes() {
+    let gateway = Gateway::start().await;
+    let id = gateway.order("A-1").await;
+    let path = format!("/v1/orders/{id}");
+    gateway
+        .post(&format!("{path}/attempts"), &Value::Null)
+        .await;
+    gateway.scan(id).await;
+    gateway.clock.advance_ms(3_000);
+    let query = format!("{path}/query");
+    let asked = tokio::time::timeout(Duration::from_secs(3), gateway.post(&query, &Value::Null));
+    let answer = asked.await.expect("the provider answers at once");
+    assert_eq!(answer.body["order"]["status"], "paying");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
 async fn queries_within_two_seconds_share_one_answer() {
     let gateway = Gateway::start().await;
     let id = gateway.order("A-1").await;
@@ -645,5 +664,32 @@ async fn return_addresses_are_held_to_their_hosts() {
             assert_eq!(answer.pointers(), ["/return_url"], "{url}");
         }
     }
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn requests_are_counted_by_template_and_never_by_path() {
+    let handle = enrollpay::metrics::install().unwrap();
+    let gateway = Gateway::start().await;
+    let id = gateway.order("A-1").await;
+    gateway.get(&format!("/v1/orders/{id}")).await;
+    gateway.send("GET", "/v1/orders", Vec::new(), &[]).await;
+    gateway.send("BREW", "/tea/4711", Vec::new(), &[]).await;
+    let text = handle.render();
+    let line =
+        |labels: &str| text.contains(&format!("enrollpay_http_requests_total{{{labels}}} 1"));
+    for labels in [
+        r#"route="/v1/orders",method="POST",status="201""#,
+        r#"route="/v1/orders/{id}",method="GET",status="200""#,
+        r#"route="/v1/orders",method="GET",status="401""#,
+        r#"route="unmatched",method="OTHER",status="404""#,
+    ] {
+        assert!(line(labels), "{labels}\n{text}");
+    }
+    assert!(text.contains(r#"enrollpay_auth_rejected_total{reason="credentials_missing"} 1"#));
+    assert!(
+        text.contains(r#"enrollpay_http_request_duration_seconds_count{route="/v1/orders"} 2"#)
+    );
+    assert!(!text.contains(&id.to_string()) && !text.contains("4711"));
     gateway.stop().await;
 }

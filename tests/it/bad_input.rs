@@ -1,5 +1,7 @@
 //! What bad input gets (reliability §6): a problem document that helps, and nothing written.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use enrollpay::http::Limits;

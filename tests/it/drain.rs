@@ -1,7 +1,7 @@
 //! How the gateway stops and refuses to start: in order, in time, and with one clear line.
 #![expect(
-    clippy::unwrap_used,
-    reason = "a test may stop where its own set-up fails"
+    clippy::disallowed_methods,
+    reason = "real processes live in real time"
 )]
 
 use std::sync::atomic::{AtomicBool, Ordering};

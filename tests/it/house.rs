@@ -1,4 +1,8 @@
 //! The house keeps its own rules: who imports whom, and that nothing named is forgotten.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -201,18 +205,19 @@ fn emissions(path: &Path, text: &str, named: &BTreeMap<String, String>) -> Vec<E
                 .unwrap();
             let arguments = &inside[..end];
             let first = arguments.split(',').next().unwrap().trim();
-            let name = match first.strip_prefix('"') {
-                Some(literal) => literal.trim_end_matches('"').to_owned(),
-                None => {
-                    let constant = first.rsplit("::").next().unwrap();
-                    named
-                        .get(constant)
-                        .cloned()
-                        .unwrap_or_else(|| panic!("{}: {first} names no metric", path.display()))
-                }
+            let name = if let Some(literal) = first.strip_prefix('"') {
+                literal.trim_end_matches('"').to_owned()
+            } else {
+                let constant = first.rsplit("::").next().unwrap();
+                named
+                    .get(constant)
+                    .cloned()
+                    .unwrap_or_else(|| panic!("{}: {first} names no metric", path.display()))
             };
-            let labels = arguments
-                .split("=>")
+            // What stands before each arrow; what stands behind the last is a value.
+            let arrows: Vec<_> = arguments.split("=>").collect();
+            let labels = arrows[..arrows.len() - 1]
+                .iter()
                 .filter_map(|part| part.trim_end().strip_suffix('"')?.rsplit_once('"'))
                 .map(|(_, label)| label.to_owned())
                 .collect();

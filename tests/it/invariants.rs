@@ -778,18 +778,24 @@ mod doctored {
             std::fs::create_dir(&folder).unwrap();
             let copy = copy_store(&self.store, &folder);
             let connection = Connection::open(copy).unwrap();
-            let guards = rows(
-                &connection,
-                "SELECT type, name FROM sqlite_schema
-                 WHERE type = 'trigger' OR (type = 'index' AND sql LIKE 'CREATE UNIQUE%')",
-                |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
-            );
+            // The same rows without any rule that would refuse the lie.
             connection
-                .execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;")
+                .execute_batch("PRAGMA foreign_keys = OFF")
                 .unwrap();
-            for (kind, guard) in guards {
+            for table in [
+                "outbox",
+                "captures",
+                "claims",
+                "attempts",
+                "order_events",
+                "orders",
+            ] {
                 connection
-                    .execute_batch(&format!("DROP {kind} {guard}"))
+                    .execute_batch(&format!(
+                        "CREATE TABLE bare AS SELECT * FROM {table};
+                         DROP TABLE {table};
+                         ALTER TABLE bare RENAME TO {table};"
+                    ))
                     .unwrap();
             }
             connection.execute_batch(sql).unwrap();
@@ -800,8 +806,10 @@ mod doctored {
         }
     }
 
+    type Lie = fn(&mut Value);
+
     /// The one trade of which this holds.
-    fn trade<'a>(books: &'a mut Value, holds: impl Fn(&Value) -> bool) -> &'a mut Value {
+    fn trade(books: &mut Value, holds: impl Fn(&Value) -> bool) -> &mut Value {
         let trades = books["trades"].as_array_mut().unwrap();
         trades.iter_mut().find(|trade| holds(trade)).unwrap()
     }
@@ -879,8 +887,6 @@ mod doctored {
             assert!(found.contains(invariant), "{invariant}: {sql}: {found:?}");
         }
 
-        type Lie = fn(&mut Value);
-        let kept: fn(&Value) -> bool = |trade| trade["captured"] == 14000 && trade["refunded"] == 0;
         let books_that_differ: [(&str, Lie); 7] = [
             // The surplus never went back.
             ("M1", |books| {
@@ -927,7 +933,6 @@ mod doctored {
                 trade["captures"][0]["transaction_id"] = json!("another");
             }),
         ];
-        assert!(sample.books["trades"].as_array().unwrap().iter().any(kept));
         for (at, (invariant, lie)) in books_that_differ.into_iter().enumerate() {
             let mut books = sample.books.clone();
             lie(&mut books);

@@ -428,8 +428,8 @@ async fn spoiled_notices_pay_nothing() {
         let asked = world.ask(wallet).await;
         let before = world.merchant.order(&asked.order).await;
         for (_, fault) in refused.iter().filter(|(of, _)| *of == wallet) {
-            let (status, acked) = world.simulators.forge(&asked.trade, fault).await;
-            assert!(!acked && status >= 400, "{fault} was answered {status}");
+            let (status, believed) = world.simulators.forge(&asked.trade, fault).await;
+            assert!(!believed && status >= 400, "{fault} was answered {status}");
         }
         let after = world.merchant.order(&asked.order).await;
         assert_eq!(after["version"], before["version"], "nothing changed");
@@ -445,9 +445,9 @@ async fn spoiled_notices_pay_nothing() {
     }
     for (wallet, fault) in evidence {
         let asked = world.ask(wallet).await;
-        let (status, acked) = world.simulators.forge(&asked.trade, fault).await;
+        let (status, believed) = world.simulators.forge(&asked.trade, fault).await;
         assert!(
-            acked,
+            believed,
             "{fault} is kept and acknowledged, not answered {status}"
         );
         let told = world.receiver.wait(&asked.order, "order.attention").await;
@@ -462,9 +462,9 @@ async fn spoiled_notices_pay_nothing() {
     }
     // A number that is none of ours may belong to an order that a restore brings back.
     let asked = world.ask(Wechat).await;
-    let (status, acked) = world.simulators.forge(&asked.trade, "wrong_number").await;
+    let (status, believed) = world.simulators.forge(&asked.trade, "wrong_number").await;
     assert!(
-        !acked && status >= 500,
+        !believed && status >= 500,
         "an unknown number was answered {status}"
     );
     world.simulators.pay(&asked.trade).await;
@@ -498,7 +498,7 @@ async fn an_order_call_without_an_answer_makes_one_trade() {
             }))
             .await;
         // 尚未付款，可重试: the same payer presses until the wallet opens.
-        eventually("the pay parameters", Duration::from_secs(60), async || {
+        eventually("the pay parameters", Duration::from_mins(1), async || {
             (student.press_pay().await.status == 200).then_some(())
         })
         .await;

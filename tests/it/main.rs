@@ -1,5 +1,11 @@
 //! One integration binary: a file per promise.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends where something is not as it must be, and processes live in real time"
+)]
+
 mod actors;
 mod api;
 mod bad_input;
@@ -19,6 +25,7 @@ mod locks;
 mod loopback;
 mod model;
 mod openapi;
+mod prometheus;
 mod simulator;
 mod store;
 mod support;

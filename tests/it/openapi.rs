@@ -1,5 +1,7 @@
 //! The description and the pages made of it: they say what the router does, and nothing else.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use enrollpay::http::{auth, routes};

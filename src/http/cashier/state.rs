@@ -1,7 +1,7 @@
 //! Which state a page is in: a function of the order as committed and the instant, nothing else.
 
-use crate::order::attempt::{Attempt, ClosingCause, EndReason, Phase, TradeStanding};
-use crate::order::decide::{NO_START_MS, QUERY_SPACING_MS};
+use crate::order::attempt::{Attempt, EndReason, Phase, TradeStanding};
+use crate::order::decide::NO_START_MS;
 use crate::order::state::CaptureStanding;
 use crate::order::{CloseReason, CodeMode, Order, Settlement, Timestamp};
 use crate::store::{OrderSnapshot, PayerIdentity};
@@ -202,20 +202,6 @@ impl State {
             Self::Paid | Self::PaidLate | Self::Cancelled | Self::Deadline
         )
     }
-}
-
-/// May a new code be asked for while this attempt is closing? Only to be told when.
-pub const fn retry_after_ms() -> i64 {
-    QUERY_SPACING_MS
-}
-
-/// Is the closing because somebody asked for a newer code?
-pub fn is_being_superseded(live: &Attempt) -> bool {
-    matches!(
-        &live.phase,
-        Phase::Closing(closing)
-            if closing.cause == ClosingCause::Ended(EndReason::Superseded)
-    )
 }
 
 fn is_made(attempt: &Attempt) -> bool {

@@ -86,7 +86,7 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             native,
             expires_at,
         } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("id", json!(id));
             details.fact("wallet", json!(native));
             details.fact("expires_at", json!(view.time(*expires_at)));
@@ -96,7 +96,7 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             )
         }
         Event::AttemptClaimed { attempt, claim } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("wallet", json!(claim.product.wallet()));
             (
                 "attempt_claimed",
@@ -110,7 +110,7 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             time_expire,
             ..
         } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("product", json!(product));
             details.fact("account", json!(account));
             details.fact("time_expire", json!(view.time(*time_expire)));
@@ -120,11 +120,11 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             )
         }
         Event::TradeMade { attempt, .. } => {
-            details.of(attempt);
+            details.of(*attempt);
             ("trade_made", "The provider made the trade.".to_owned())
         }
         Event::TradeRefused { attempt, code } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("code", json!(code));
             (
                 "trade_refused",
@@ -132,21 +132,21 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             )
         }
         Event::TradeDied { attempt } => {
-            details.of(attempt);
+            details.of(*attempt);
             (
                 "trade_died",
                 "Nobody can pay the trade any more.".to_owned(),
             )
         }
         Event::ProviderAsked { attempt, .. } => {
-            details.of(attempt);
+            details.of(*attempt);
             (
                 "provider_asked",
                 "The provider was asked whether it is paid.".to_owned(),
             )
         }
         Event::AttemptClosing { attempt, cause } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("because", json!(closing_cause(*cause)));
             (
                 "attempt_closing",
@@ -159,7 +159,7 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             next_at,
             tries,
         } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("next_at", json!(view.time(*next_at)));
             details.fact("tries", json!(tries));
             let step = match step {
@@ -171,21 +171,21 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             ("closing_moved", format!("Next step: {step}."))
         }
         Event::AttemptSucceeded { attempt } => {
-            details.of(attempt);
+            details.of(*attempt);
             (
                 "attempt_succeeded",
                 format!("Code {} was paid.", attempt.get()),
             )
         }
         Event::AttemptExpired { attempt } => {
-            details.of(attempt);
+            details.of(*attempt);
             (
                 "attempt_expired",
                 format!("Code {} expired unpaid.", attempt.get()),
             )
         }
         Event::AttemptCancelled { attempt, reason } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("because", json!(end_reason(*reason)));
             (
                 "attempt_cancelled",
@@ -193,13 +193,13 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             )
         }
         Event::AttemptFailed { attempt, code } => {
-            details.of(attempt);
+            details.of(*attempt);
             details.fact("code", json!(code));
             ("attempt_failed", format!("Code {} failed.", attempt.get()))
         }
         Event::CancelRequested => ("cancel_requested", "A cancel was accepted.".to_owned()),
         Event::MoneyCaptured { capture } => {
-            details.of(&capture.attempt);
+            details.of(capture.attempt);
             details.fact("wallet", json!(capture.wallet));
             details.fact("amount", json!(capture.amount));
             details.fact("transaction_id", json!(capture.transaction_id));
@@ -214,7 +214,7 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             )
         }
         Event::MoneyMismatched { mismatch } => {
-            details.of(&mismatch.attempt);
+            details.of(mismatch.attempt);
             details.fact("amount", json!(mismatch.amount));
             details.fact("transaction_id", json!(mismatch.transaction_id));
             details.fact("field", json!(mismatch.field));
@@ -271,7 +271,7 @@ impl Details {
         self.0.insert(name.to_owned(), value);
     }
 
-    fn of(&mut self, attempt: &AttemptNumber) {
+    fn of(&mut self, attempt: AttemptNumber) {
         self.fact("attempt", json!(attempt));
     }
 }

@@ -139,7 +139,7 @@ impl Merchant {
     /// is one.
     pub async fn insist(&self, target: &str, body: &Value, key: &str) -> Answer {
         let what = format!("an answer to POST {target}");
-        eventually(&what, Duration::from_secs(60), async || {
+        eventually(&what, Duration::from_mins(1), async || {
             let answer = self
                 .try_call(Method::POST, target, Some(body), Some(key))
                 .await
@@ -175,7 +175,7 @@ impl Merchant {
     /// Waits until the order says so.
     pub async fn until(&self, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let what = format!("{id}: {what}");
-        eventually(&what, Duration::from_secs(60), async || {
+        eventually(&what, Duration::from_mins(1), async || {
             let answer = self
                 .try_call(Method::GET, &format!("/v1/orders/{id}"), None, None)
                 .await

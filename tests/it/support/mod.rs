@@ -5,6 +5,10 @@
     clippy::unwrap_used,
     reason = "a test may stop where its own set-up fails"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "real processes live in real time"
+)]
 
 pub mod books;
 pub mod front;
@@ -45,6 +49,8 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
+        // Sooner than any server here ends an idle connection.
+        .pool_idle_timeout(Duration::from_secs(2))
         .timeout(Duration::from_secs(30))
         .build()
         .unwrap()

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
+#[cfg(feature = "fault-injection")]
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -264,6 +265,7 @@ impl Gateway {
     }
 
     /// Waits for a crash point to bite.
+    #[cfg(feature = "fault-injection")]
     pub async fn crashed(&mut self, patience: Duration) {
         let mut process = self.process.take().expect("a started gateway");
         let status = process.end(patience).await;
