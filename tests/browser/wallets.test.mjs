@@ -23,6 +23,7 @@ for (const [wallet, who, own, other] of [
     assert.deepEqual((await ways.allInnerTexts()).map((text) => text.trim()), [own]);
     await says(page, "#ways", other);
     assert.equal(await page.locator("#code").isVisible(), false);
+    assert.equal(await page.getByRole("button", { name: "生成二维码" }).isVisible(), false);
     assert.equal((await truth(cashier)).attempt, null, "looking starts nothing");
     await picture(page, `phone-inside-${wallet}`);
     await ways.first().click();
