@@ -212,13 +212,13 @@ mod tests {
     #[test]
     fn opens_only_in_its_own_place() {
         let sealer = sealer(&[(1, [3; 32])]);
-        let sealed = sealer.seal(PLACE, "测试考生".as_bytes());
-        assert_eq!(sealer.open(PLACE, &sealed).unwrap(), "测试考生".as_bytes());
+        let name = sealer.seal(PLACE, "测试考生".as_bytes());
+        assert_eq!(sealer.open(PLACE, &name).unwrap(), "测试考生".as_bytes());
         let elsewhere = Place {
             row: "ord_2",
             ..PLACE
         };
-        assert_eq!(sealer.open(elsewhere, &sealed), Err(CannotOpen::Damaged));
+        assert_eq!(sealer.open(elsewhere, &name), Err(CannotOpen::Damaged));
         assert_eq!(
             sealer.open(PLACE, &Sealed(vec![1, 2])),
             Err(CannotOpen::Damaged)

@@ -181,7 +181,7 @@ fn simulated_alipay(keys: &AlipayDemoKeys, origin: &str) -> alipay::Settings {
 }
 
 /// Platform certificates are fetched more often than every twelve hours, as the provider asks.
-const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+const REFRESH_EVERY: std::time::Duration = std::time::Duration::from_hours(6);
 
 /// Refreshes what has to be fetched, at the start and then now and then, until it is stopped.
 pub(super) async fn refresh(providers: Providers, stop: CancellationToken) {

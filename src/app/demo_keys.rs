@@ -80,9 +80,9 @@ pub(super) fn read_or_make<T: Serialize + DeserializeOwned>(
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let made = make()?;
-            write_secret(path, &made).map_err(|error| failed(error.to_string()))?;
-            Ok(made)
+            let fresh = make()?;
+            write_secret(path, &fresh).map_err(|error| failed(error.to_string()))?;
+            Ok(fresh)
         }
         Err(error) => Err(failed(error.to_string())),
     }

@@ -92,7 +92,7 @@ impl DemoMode {
         .await
         .map_err(|error| AppError::Demo(format!("demo.listen: {error}")))?;
         // Its port may differ from start to start.
-        super::operations(config, foundation, keys)?
+        super::operations(config, foundation, keys)
             .run(Operation::MerchantSet {
                 merchant: member("merchant_id"),
                 changes: MerchantChanges {
@@ -143,7 +143,7 @@ async fn demo_merchant(
             return Ok(kept);
         }
     }
-    let operations = super::operations(config, foundation, keys)?;
+    let operations = super::operations(config, foundation, keys);
     let mut accounts: Vec<String> = Vec::new();
     for (account, wallet) in &operations.accounts {
         let prefix = format!("{}=", wallet.as_str());

@@ -94,16 +94,12 @@ impl Foundation {
 fn open_operations(config: &Config) -> Result<Operations, AppError> {
     let foundation = Foundation::open(config)?;
     let keys = keys::Keys::of(config, &foundation)?;
-    operations(config, &foundation, &keys)
+    Ok(operations(config, &foundation, &keys))
 }
 
-fn operations(
-    config: &Config,
-    foundation: &Foundation,
-    keys: &keys::Keys,
-) -> Result<Operations, AppError> {
+fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Operations {
     let guard = Guard::new(webhook_policy(config), Arc::new(SystemLookup));
-    Ok(Operations {
+    Operations {
         store: Arc::clone(&foundation.store),
         sealer: keys.sealer.clone(),
         clock: Arc::clone(&foundation.clock),
@@ -116,7 +112,7 @@ fn operations(
                 checked.map(drop).map_err(|refused| refused.to_string())
             })
         }),
-    })
+    }
 }
 
 /// What webhooks may dial: demo mode adds loopback, for the demo enrolment system lives there.

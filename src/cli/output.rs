@@ -32,7 +32,9 @@ pub(super) fn line(text: std::fmt::Arguments<'_>) {
 pub(super) fn print(value: &Value, format: Format) {
     match (format, value) {
         (Format::Json, Value::Array(rows)) => {
-            rows.iter().for_each(|row| line(format_args!("{row}")))
+            for row in rows {
+                line(format_args!("{row}"));
+            }
         }
         (Format::Json, one) => line(format_args!("{one}")),
         (Format::Table, Value::Array(rows)) => {

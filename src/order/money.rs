@@ -51,9 +51,7 @@ impl Fen {
 
     /// Sums without overflow; `None` where the sum cannot be represented.
     pub fn sum(amounts: impl IntoIterator<Item = Self>) -> Option<Self> {
-        amounts
-            .into_iter()
-            .try_fold(Self::ZERO, |sum, next| sum.checked_add(next))
+        amounts.into_iter().try_fold(Self::ZERO, Self::checked_add)
     }
 
     /// `14000` fen as `"140.00"`, the form of Alipay and of pages.

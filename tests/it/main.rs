@@ -1,10 +1,6 @@
 //! One integration binary: a file per promise.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test ends where something is not as it must be, and processes live in real time"
-)]
+#![expect(clippy::disallowed_methods, reason = "processes live in real time")]
 
 mod actors;
 mod api;
