@@ -1,4 +1,4 @@
-//! The merchant API, one endpoint a file. Every handler takes [`Signed`](super::auth::Signed): no
+//! The merchant API, one endpoint a file. Every handler takes [`super::auth::Signed`]: no
 //! signature, no handler. An order of another merchant is one that does not exist.
 
 pub mod cancel;
