@@ -11,7 +11,7 @@
 //! ```
 //!
 //! One command through the house: `http` authenticates and hands a [`order::Command`] to
-//! [`actors::Orders`]; the order's actor lets [`order::decide`] say what it means, commits events,
+//! [`actors::Orders`]; the order's actor lets [`order::decide()`] say what it means, commits events,
 //! state and outbox in one transaction together with its neighbours', and only then answers and lets
 //! the effects leave; their results come back as commands.
 //!
