@@ -46,6 +46,8 @@ impl Scene {
             .no_proxy()
             .timeout(PATIENCE)
             .pool_max_idle_per_host(4096)
+            // Shorter than the gateway keeps them.
+            .pool_idle_timeout(Duration::from_secs(10))
             .build()?;
         let (target, receiver) = match (&load.url, &load.credentials) {
             (Some(_), _) if notices_here => {

@@ -45,6 +45,10 @@ use crate::random::Random;
 use crypto::SigningKey;
 use world::{Parts, World};
 
+/// As web servers in front of such APIs commonly have it. Much shorter, and connections would be closed
+/// under the requests of a client that keeps them: 502s that no provider caused.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(75);
+
 /// Why the simulators did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -243,6 +247,7 @@ async fn run(run: Run) {
     let data = web::Data::from(world.clone());
     let api = HttpServer::new(move || App::new().app_data(data.clone()).configure(routes))
         .workers(run.workers)
+        .keep_alive(KEEP_ALIVE)
         .disable_signals()
         .shutdown_timeout(1)
         .listen(run.listener);
