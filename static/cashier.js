@@ -77,7 +77,7 @@
     if (over) return;
     over = true;
     $("qr-path").setAttribute("d", "");
-    for (const id of ["code", "save", "count", "ways"]) show(id, false);
+    for (const id of ["code", "save", "count", "ways", "start", "phone"]) show(id, false);
     local("confirming", "wait");
     setTimeout(look, 700);
   }

@@ -39,6 +39,10 @@ async function start(args, cwd, env, addresses) {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
+  // Whatever becomes of the tests, nothing stays behind.
+  const end = () => child.kill("SIGKILL");
+  process.once("exit", end);
+  child.once("exit", () => process.off("exit", end));
   let said = "";
   child.stderr.on("data", (text) => (said = (said + text).slice(-20_000)));
   const ended = new Promise((done) => child.once("exit", (code, signal) => done({ code, signal })));
