@@ -352,12 +352,23 @@ async fn a_paid_order_says_by_whom_and_takes_no_more() {
     assert_eq!(read.body["amount_paid"], 14_000);
     assert_eq!(read.body["payment"]["wallet"], "wechat");
     assert_eq!(read.body["paid_at"], read.body["payment"]["paid_at"]);
-    assert!(
-        read.body["receipt_url"]
-            .as_str()
-            .unwrap()
-            .contains("/receipts/")
-    );
+    let receipt = read.body["receipt_url"].as_str().unwrap();
+    let (_, receipt) = receipt.split_once("/receipts/").unwrap();
+    let receipt = gateway
+        .client
+        .get(format!("{}/receipts/{receipt}", gateway.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(receipt.status(), 200);
+    assert!(receipt.url().path().starts_with("/pay/"), "the voucher");
+    let nothing = gateway
+        .client
+        .get(format!("{}/receipts/AAAAAAAAAAAAAAAAAAAAAA", gateway.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(nothing.status(), 404);
     for action in ["attempts", "cancel"] {
         let refused = gateway
             .post(&format!("/v1/orders/{id}/{action}"), &Value::Null)

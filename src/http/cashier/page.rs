@@ -313,10 +313,18 @@ pub fn ways(order: &Order, app: App, providers: &Providers, words: &'static Word
 
 /// The order behind a `/pay/` token.
 pub async fn find(deps: &Deps, token: &str) -> Result<std::sync::Arc<StoredOrder>, Problem> {
-    let hash = token_hash(TokenKind::Pay, token);
+    find_by(deps, TokenKind::Pay, token).await
+}
+
+/// The order behind a token of its own.
+pub async fn find_by(
+    deps: &Deps,
+    kind: TokenKind,
+    token: &str,
+) -> Result<std::sync::Arc<StoredOrder>, Problem> {
     let target = deps
         .store
-        .token(TokenKind::Pay, hash)
+        .token(kind, token_hash(kind, token))
         .await
         .map_err(|error| refusal::store_failed(&error))?
         .ok_or_else(Problem::not_found)?;

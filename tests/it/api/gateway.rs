@@ -181,7 +181,7 @@ pub struct Gateway {
     pub alipay: Arc<ScriptedProvider>,
     pub school: Caller,
     pub other: Caller,
-    client: reqwest::Client,
+    pub client: reqwest::Client,
     nonces: AtomicU64,
     shards: Option<Shards>,
     server: ServerHandle,
