@@ -15,7 +15,7 @@ use super::effects::Line;
 use super::options::{Options, Parts};
 use super::shard::Shard;
 use super::watch::Board;
-use crate::order::{AccountId, OrderId};
+use crate::order::{AccountId, OrderId, Timestamp};
 use crate::store::Transaction;
 
 /// One arbiter thread, seen from elsewhere.
@@ -38,6 +38,8 @@ pub(super) struct House {
     /// Events written to the outbox since the start: wakes the relay.
     pub outbox_written: watch::Sender<u64>,
     pub tracker: TaskTracker,
+    /// When this instance began.
+    pub started_at: Timestamp,
     /// New wishes are refused.
     pub stopping: AtomicBool,
     /// Facts are, too.

@@ -14,7 +14,7 @@ use super::requests::{self, CannotAsk};
 use super::{NewOrder, Orders, OrdersError, Reply, Request, meters};
 use crate::faults::crash_point;
 use crate::order::invariants::check;
-use crate::order::{AttemptNumber, Command, Event, Order, OrderId};
+use crate::order::{AttemptNumber, Command, Event, Order, OrderId, Timestamp};
 use crate::provider::TradeRequest;
 use crate::store::{OrderWrite, Rejection, StoreError, StoredOrder, Transaction};
 
@@ -171,6 +171,11 @@ impl Orders {
     /// Subscribe before asking.
     pub fn answers(&self, id: OrderId) -> watch::Receiver<u64> {
         self.house.board.answers(self.house.shard_of(id), id)
+    }
+
+    /// When this instance began: what was under way before then is under way no more.
+    pub fn started_at(&self) -> Timestamp {
+        self.house.started_at
     }
 
     /// How many webhook events were written since the start: a hint that wakes the relay.

@@ -106,6 +106,7 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         live: numbers.clone().map(|_| AtomicUsize::new(0)).collect(),
         live_total: AtomicUsize::new(0),
         restarts: AtomicU64::new(0),
+        started_at: parts.clock.now(),
         options,
         parts,
     });

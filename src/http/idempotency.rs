@@ -233,7 +233,9 @@ fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
     }
     let Some((status, sealed)) = &row.answer else {
         let age = intent.deps.clock.now().since(row.started_at);
-        if age >= ABANDONED_MS {
+        // One node on the embedded store: what another process began, a kill has ended.
+        let before_us = row.started_at < intent.deps.orders.started_at();
+        if age >= ABANDONED_MS || before_us {
             return Judged::Abandoned;
         }
         return Judged::Settled(Outcome::refused(&refusal::in_progress()).again());
