@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod request_id;
 pub mod routes;
 pub mod scan;
+pub mod well_known;
 pub mod words;
 
 use std::sync::Arc;

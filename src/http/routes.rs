@@ -13,7 +13,7 @@ use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan};
+use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan, well_known};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -98,6 +98,7 @@ pub fn public_with(
     deps: Deps,
     limiters: Limiters,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    let folder = deps.settings.well_known_files.clone();
     let deps = web::Data::new(deps);
     let limiters = web::Data::new(limiters);
     let keys = web::Data::new(Keys::default());
@@ -116,6 +117,7 @@ pub fn public_with(
                 .configure(cashier::routes)
                 .configure(scan::routes)
                 .configure(callbacks::configure)
+                .configure(|config| well_known::routes(folder.as_deref(), config))
                 .default_service(web::route().to(problem::nowhere))
                 .wrap(middleware::from_fn(edge::edge)),
         );

@@ -704,3 +704,36 @@ async fn requests_are_counted_by_template_and_never_by_path() {
     assert!(!text.contains(&id.to_string()) && !text.contains("4711"));
     gateway.stop().await;
 }
+
+#[actix_web::test]
+async fn the_configured_folder_is_served_at_the_root_and_nothing_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::write(inside.join("MP_verify_a1b2.txt"), "a1b2").unwrap();
+    std::fs::write(inside.join(".hidden"), "no").unwrap();
+    std::fs::write(folder.path().join("secret.txt"), "no").unwrap();
+    let gateway = Gateway::start_with(Wishes {
+        well_known_files: Some(inside),
+        ..Wishes::default()
+    })
+    .await;
+    let get = |path: &str| gateway.client.get(format!("{}{path}", gateway.base)).send();
+    let found = get("/MP_verify_a1b2.txt").await.unwrap();
+    assert_eq!(found.status(), 200);
+    assert_eq!(found.text().await.unwrap(), "a1b2");
+    for absent in [
+        "/absent.txt",
+        "/.hidden",
+        "/..%2Fsecret.txt",
+        "/%2e%2e/secret.txt",
+    ] {
+        assert_eq!(get(absent).await.unwrap().status(), 404, "{absent}");
+    }
+    assert_eq!(
+        get("/docs").await.unwrap().status(),
+        200,
+        "pages go before files"
+    );
+    gateway.stop().await;
+}

@@ -420,3 +420,24 @@ async fn whoever_sends_too_slowly_is_not_waited_for() {
     assert_eq!(&answer, b"HTTP/1.1 408");
     site.end().await;
 }
+
+/// Closed, finished, a refund's news: true and without consequence, and on disk before the answer.
+#[test]
+async fn a_verified_word_without_consequence_is_stored_before_it_is_acknowledged() {
+    let site = Site::new();
+    let id = site.bench.made().await;
+    let before = site.bench.stored(id).await.order;
+    let notice = format!("closed {}", number(id));
+
+    site.bench.gate.set(Commits::Refused);
+    let (status, _) = site.notify(notice.clone()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    site.bench.gate.set(Commits::Pass);
+    for _ in 0..2 {
+        assert_eq!(site.notify(notice.clone()).await, acknowledged());
+    }
+    let kept = site.bench.gate.evidence(&account(), "closed").await;
+    assert_eq!(kept.unwrap().unwrap().reason, "closed");
+    assert_eq!(site.bench.stored(id).await.order, before);
+    site.end().await;
+}

@@ -226,9 +226,15 @@ async fn handle(
             crash_point("c6");
             paid(provider, notice_id, &success, body, deps, now).await
         }
-        Ok(Notice::Other { what, .. }) => {
+        Ok(Notice::Other {
+            notice_id, what, ..
+        }) => {
             tracing::info!(account = %provider.account().id, what, "a notice without consequence");
-            Outcome::Noted
+            // Every verified word is acknowledged once stored (contract §5), this one too.
+            match keep(provider, &notice_id, what, body, deps, now).await {
+                Ok(()) => Outcome::Noted,
+                Err(error) => unavailable(&error),
+            }
         }
         Err(error @ NoticeError::Unreadable { .. }) => {
             let reference = hash_of(body);

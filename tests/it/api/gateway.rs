@@ -167,6 +167,8 @@ pub struct Wishes {
     pub h5: bool,
     pub refuse_duplicates: bool,
     pub return_hosts: Vec<String>,
+    /// `server.well_known_files`.
+    pub well_known_files: Option<std::path::PathBuf>,
     /// How much the actors take in at a time.
     pub queue: Option<usize>,
 }
@@ -283,7 +285,7 @@ impl Gateway {
             demo: true,
             zone_minutes: 480,
             trusted_proxies: Vec::new(),
-            well_known_files: None,
+            well_known_files: wishes.well_known_files.clone(),
             qr_ms: 180_000,
             limits: wishes.limits,
             demo_wallet_url: None,
