@@ -17,7 +17,7 @@ const DEMO_ALIPAY: &str = "demo-alipay";
 
 /// The accounts by name, as `merchant create` may name them.
 pub(super) fn names(config: &Config, keys: &Keys) -> Vec<(AccountId, Wallet)> {
-    if config.account.is_empty() && keys.demo.is_some() {
+    if needs_simulators(config) && keys.demo.is_some() {
         return vec![
             (AccountId::new(DEMO_WECHAT), Wallet::Wechat),
             (AccountId::new(DEMO_ALIPAY), Wallet::Alipay),

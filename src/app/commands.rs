@@ -107,13 +107,10 @@ pub(super) fn listen(
 
 async fn operate(
     operations: web::Data<Operations>,
-    peer: Option<web::ReqData<Peer>>,
     request: actix_web::HttpRequest,
     operation: web::Json<Operation>,
 ) -> HttpResponse {
-    let user = peer
-        .and_then(|peer| peer.user)
-        .or_else(|| request.conn_data::<Peer>().and_then(|peer| peer.user));
+    let user = request.conn_data::<Peer>().and_then(|peer| peer.user);
     let operation = operation.into_inner();
     let name = operation_name(&operation);
     let outcome = operations.run(operation).await;

@@ -22,7 +22,7 @@ pub(super) struct DemoMode {
 
 /// Everything of the demo, while the gateway serves.
 pub(super) struct Open {
-    simulator: Option<Simulator>,
+    mode: DemoMode,
     demo: Demo,
 }
 
@@ -101,10 +101,7 @@ impl DemoMode {
                 },
             })
             .await?;
-        Ok(Open {
-            simulator: self.simulator,
-            demo,
-        })
+        Ok(Open { mode: self, demo })
     }
 }
 
@@ -114,14 +111,12 @@ impl Open {
     }
 
     pub(super) fn wallet_url(&self) -> Option<String> {
-        self.simulator
-            .as_ref()
-            .map(|simulator| format!("{}/wallet", simulator.origin()))
+        self.mode.wallet_url()
     }
 
     pub(super) async fn stop(self) {
         self.demo.stop().await;
-        if let Some(simulator) = self.simulator {
+        if let Some(simulator) = self.mode.simulator {
             simulator.stop().await;
         }
     }

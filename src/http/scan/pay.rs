@@ -65,7 +65,7 @@ impl std::fmt::Debug for Claimant {
 
 /// Reads a press that only a claimant may make. The proof is a secret of the claimant's page; where
 /// the cookie of a visit came as well, the CSRF token must fit it.
-pub async fn claimant(
+async fn claimant(
     request: &HttpRequest,
     payload: web::Payload,
     deps: &Deps,
@@ -131,15 +131,25 @@ pub async fn post(
     path: web::Path<String>,
     deps: web::Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
-    let visitor = Visitor::of(&request, &deps);
-    let claimant = claimant(&request, payload, &deps, &visitor, path.into_inner()).await;
-    let claimant = match claimant {
+    by_claimant(&request, payload, path.into_inner(), &deps, pay).await
+}
+
+/// Does what only the claimant may ask for; anybody else, and any trouble, gets its page.
+pub async fn by_claimant(
+    request: &HttpRequest,
+    payload: web::Payload,
+    token: String,
+    deps: &Deps,
+    act: impl AsyncFnOnce(&Deps, &Claimant) -> Result<HttpResponse, Problem>,
+) -> Result<HttpResponse, Problem> {
+    let visitor = Visitor::of(request, deps);
+    let claimant = match claimant(request, payload, deps, &visitor, token).await {
         Ok(claimant) => claimant,
-        Err(end) => return end.answer(&deps, &visitor).await,
+        Err(end) => return end.answer(deps, &visitor).await,
     };
-    match pay(&deps, &claimant).await {
+    match act(deps, &claimant).await {
         Ok(response) => Ok(response),
-        Err(problem) => trouble(&deps, &visitor, problem),
+        Err(problem) => trouble(deps, &visitor, problem),
     }
 }
 

@@ -2,13 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::page::{Scanned, say, trouble};
-use super::pay::{Claimant, claimant};
+use super::page::{Scanned, say};
+use super::pay::{Claimant, by_claimant};
 use super::standing::Standing;
 use crate::actors::Verdict;
 use crate::http::Deps;
 use crate::http::cashier::actions::tell;
-use crate::http::cashier::visitor::Visitor;
 use crate::http::problem::Problem;
 use crate::order::Command;
 
@@ -19,16 +18,7 @@ pub async fn post(
     path: web::Path<String>,
     deps: web::Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
-    let visitor = Visitor::of(&request, &deps);
-    let claimant = claimant(&request, payload, &deps, &visitor, path.into_inner()).await;
-    let claimant = match claimant {
-        Ok(claimant) => claimant,
-        Err(end) => return end.answer(&deps, &visitor).await,
-    };
-    match give_up(&deps, &claimant).await {
-        Ok(response) => Ok(response),
-        Err(problem) => trouble(&deps, &visitor, problem),
-    }
+    by_claimant(&request, payload, path.into_inner(), &deps, give_up).await
 }
 
 async fn give_up(deps: &Deps, claimant: &Claimant) -> Result<HttpResponse, Problem> {
