@@ -5,10 +5,11 @@ use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Value, json};
 
 use crate::order::attempt::{Attempt, EndReason, Phase, TradeStanding};
-use crate::order::state::{Capture, CaptureStanding, RefundStanding};
+use crate::order::refunds::Refund;
+use crate::order::state::{Capture, CaptureStanding};
 use crate::order::{
-    AttemptId, CodeMode, EventId, Fen, LatePayment, Order, OrderId, Settlement, Status, Timestamp,
-    WebhookType,
+    AttemptId, CodeMode, EventId, Fen, LatePayment, Order, OrderId, RefundStanding, Settlement,
+    Status, Timestamp, WebhookType,
 };
 use crate::sealing::{Place, Sealed, Sealer, TokenKind};
 use crate::store::{PersonalData, StoredOrder};
@@ -137,10 +138,10 @@ impl View {
             "object": "order",
             "merchant_order_no": snapshot.merchant_order_no,
             "status": order.status().as_str(),
-            "refund_status": "none",
+            "refund_status": order.refund_status(),
             "amount": terms.amount,
             "amount_paid": payment.map_or(Fen::ZERO, |capture| capture.amount),
-            "amount_refunded": Fen::ZERO,
+            "amount_refunded": order.amount_refunded(),
             "currency": "CNY",
             "subject": snapshot.subject,
             "items": snapshot.items,
@@ -168,6 +169,7 @@ impl View {
             "payment": payment.map(|capture| self.payment(capture)),
             "receipt_url": receipt_url,
             "surplus": order.captures.iter().filter_map(surplus).collect::<Vec<_>>(),
+            "refunds": order.refunds.iter().map(|refund| self.refund(order.id, refund)).collect::<Vec<_>>(),
             "possible_duplicate": snapshot.possible_duplicate,
             "metadata": personal.map(|personal| &personal.metadata),
             "snapshot_hash": snapshot.hash,
@@ -181,6 +183,25 @@ impl View {
             "transaction_id": capture.transaction_id,
             "amount": capture.amount,
             "paid_at": self.time(capture.succeeded_at),
+        })
+    }
+
+    /// A merchant's refund, as its call and its order tell it.
+    pub fn refund(&self, order: OrderId, refund: &Refund) -> Value {
+        let ended_at = match refund.standing {
+            RefundStanding::Succeeded { at } | RefundStanding::Failed { at } => Some(at),
+            _ => None,
+        };
+        json!({
+            "id": refund.id,
+            "object": "refund",
+            "order": order,
+            "merchant_refund_no": refund.merchant_refund_no,
+            "amount": refund.amount,
+            "currency": "CNY",
+            "status": refund.standing.as_str(),
+            "created_at": self.time(refund.requested_at),
+            "ended_at": self.maybe_time(ended_at),
         })
     }
 
@@ -239,20 +260,18 @@ fn end_reason(phase: &Phase) -> Option<&'static str> {
 }
 
 fn surplus(capture: &Capture) -> Option<Value> {
-    let CaptureStanding::Surplus { refund, standing } = capture.standing else {
+    let CaptureStanding::Surplus {
+        refund, standing, ..
+    } = capture.standing
+    else {
         return None;
-    };
-    let status = match standing {
-        RefundStanding::Pending { .. } => "pending",
-        RefundStanding::Succeeded { .. } => "succeeded",
-        RefundStanding::Failed { .. } => "failed",
     };
     Some(json!({
         "amount": capture.amount,
         "wallet": capture.wallet,
         "transaction_id": capture.transaction_id,
         "refund": refund,
-        "status": status,
+        "status": standing.as_str(),
     }))
 }
 

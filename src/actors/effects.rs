@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::house::House;
 use super::messages::Call;
 use super::options::Options;
-use super::requests::{self, trade_of};
+use super::requests::{self, CannotAsk, trade_of};
 use super::{Orders, Request, meters};
 use crate::faults::crash_point;
 use crate::order::decide::CALL_TIMEOUT_MS;
@@ -105,20 +105,8 @@ fn account_of(stored: &StoredOrder, effect: &Effect) -> Option<AccountId> {
         Effect::MakeTrade { attempt }
         | Effect::QueryTrade { attempt }
         | Effect::CloseTrade { attempt } => *attempt,
-        Effect::RefundSurplus { refund } => {
-            let wanted = *refund;
-            stored
-                .order
-                .captures
-                .iter()
-                .find(|capture| {
-                    matches!(
-                        capture.standing,
-                        crate::order::state::CaptureStanding::Surplus { refund, .. }
-                            if refund == wanted
-                    )
-                })?
-                .attempt
+        Effect::Refund { refund } | Effect::RepairRefund { refund } => {
+            return stored.order.refund(*refund)?.account.cloned();
         }
     };
     Some(trade_of(&stored.order, attempt)?.1.account.clone())
@@ -172,9 +160,17 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
                 answer: asked.unwrap_or(CloseAnswer::Unknown),
             }
         }
-        Effect::RefundSurplus { refund } => {
-            let asked = tokio::time::timeout_at(until, give_back(house, provider, stored, *refund));
-            let answer = asked.await.unwrap_or(RefundAnswer::Unknown);
+        Effect::Refund { refund } | Effect::RepairRefund { refund } => {
+            let asked = async {
+                if matches!(effect, Effect::Refund { .. }) {
+                    give_back(house, provider, stored, *refund).await
+                } else {
+                    repair(house, provider, stored, *refund).await
+                }
+            };
+            let answer = tokio::time::timeout_at(until, asked)
+                .await
+                .unwrap_or(RefundAnswer::Unknown);
             crash_point("c12");
             Command::RefundAnswer {
                 refund: *refund,
@@ -227,8 +223,9 @@ async fn give_back(
     stored: &StoredOrder,
     refund: RefundId,
 ) -> RefundAnswer {
-    let Some((_, request, tried_before)) = requests::refund(house, stored, refund) else {
-        return RefundAnswer::Unknown;
+    let (request, tried_before) = match requests::refund(house, stored, refund).await {
+        Ok(request) => request,
+        Err(error) => return not_asked(stored, &error),
     };
     if tried_before {
         let answer = provider.query_refund(&request).await;
@@ -237,6 +234,27 @@ async fn give_back(
         }
     }
     provider.refund(&request).await
+}
+
+async fn repair(
+    house: &House,
+    provider: &dyn Provider,
+    stored: &StoredOrder,
+    refund: RefundId,
+) -> RefundAnswer {
+    let asked = async {
+        let (request, _) = requests::refund(house, stored, refund).await?;
+        let destination = requests::destination(house, stored, refund).await?;
+        Ok(provider.repair_refund(&request, &destination).await)
+    };
+    asked
+        .await
+        .unwrap_or_else(|error| not_asked(stored, &error))
+}
+
+fn not_asked(stored: &StoredOrder, error: &CannotAsk) -> RefundAnswer {
+    tracing::error!(order = %stored.order.id, %error, "a refund could not be asked for");
+    RefundAnswer::Unknown
 }
 
 fn query_answer(

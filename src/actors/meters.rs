@@ -20,7 +20,12 @@ pub(super) const fn command_name(command: &Command) -> &'static str {
         Command::QueryAnswer { .. } => "query_answer",
         Command::CloseAnswer { .. } => "close_answer",
         Command::Capture(_) => "capture",
+        Command::Refund { .. } => "refund",
         Command::RefundAnswer { .. } => "refund_answer",
+        Command::RetryRefund { .. } => "retry_refund",
+        Command::RepairRefund { .. } => "repair_refund",
+        Command::SettleMismatch { .. } => "settle_mismatch",
+        Command::ForeignRefund { .. } => "foreign_refund",
         Command::Tick => "tick",
     }
 }
@@ -30,7 +35,8 @@ pub(super) const fn effect_name(effect: &Effect) -> &'static str {
         Effect::MakeTrade { .. } => "make_trade",
         Effect::QueryTrade { .. } => "query_trade",
         Effect::CloseTrade { .. } => "close_trade",
-        Effect::RefundSurplus { .. } => "refund_surplus",
+        Effect::Refund { .. } => "refund",
+        Effect::RepairRefund { .. } => "repair_refund",
     }
 }
 
@@ -55,9 +61,21 @@ const fn event_name(event: &Event) -> &'static str {
         Event::MoneyMismatched { .. } => "money_mismatched",
         Event::OrderPaid => "order_paid",
         Event::OrderClosed { .. } => "order_closed",
-        Event::SurplusRefundAsked { .. } => "surplus_refund_asked",
+        Event::RefundRequested { .. } => "refund_requested",
+        Event::RefundAsked { .. } => "refund_asked",
+        Event::RefundAccepted { .. } => "refund_accepted",
+        Event::RefundAbnormal { .. } => "refund_abnormal",
+        Event::RefundRepairAsked { .. } => "refund_repair_asked",
+        Event::RefundUnderfunded { .. } => "refund_underfunded",
+        Event::RefundRenewed { .. } => "refund_renewed",
+        Event::RefundSucceeded { .. } => "refund_succeeded",
+        Event::RefundFailed { .. } => "refund_failed",
         Event::SurplusRefunded { .. } => "surplus_refunded",
         Event::SurplusRefundFailed { .. } => "surplus_refund_failed",
+        Event::SettlementProposed { .. } => "settlement_proposed",
+        Event::MismatchSettled { .. } => "mismatch_settled",
+        Event::MismatchRefunded { .. } => "mismatch_refunded",
+        Event::MismatchRefundFailed { .. } => "mismatch_refund_failed",
         Event::AttentionRaised { .. } => "attention_raised",
     }
 }
@@ -187,6 +205,11 @@ const fn attention_name(why: Attention) -> &'static str {
         Attention::MismatchedCapture => "mismatched_capture",
         Attention::InTimeAfterClosing => "in_time_after_closing",
         Attention::SurplusRefundFailed => "surplus_refund_failed",
+        Attention::RefundAbnormal => "refund_abnormal",
+        Attention::RefundUnderfunded => "refund_underfunded",
+        Attention::RefundStuck => "refund_stuck",
+        Attention::MismatchRefundFailed => "mismatch_refund_failed",
+        Attention::ForeignRefund => "foreign_refund",
         Attention::ClosingStuck => "closing_stuck",
     }
 }

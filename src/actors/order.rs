@@ -153,7 +153,7 @@ impl OrderActor {
         match effect {
             Effect::MakeTrade { .. } => crash_point("c3"),
             Effect::CloseTrade { .. } => crash_point("c9"),
-            Effect::RefundSurplus { .. } => crash_point("c11"),
+            Effect::Refund { .. } | Effect::RepairRefund { .. } => crash_point("c11"),
             Effect::QueryTrade { .. } => {}
         }
         if let Some(call) = effects::start(&self.house, stored, &effect) {

@@ -7,11 +7,11 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::house::House;
-use crate::order::state::{CaptureStanding, RefundStanding};
 use crate::order::{
-    AccountId, Attempt, AttemptNumber, Capture, Order, OutTradeNo, RefundId, Trade, Wallet,
+    AccountId, Attempt, AttemptNumber, Order, OutTradeNo, RefundCause, RefundId, RefundStanding,
+    Trade, Wallet,
 };
-use crate::provider::{PayerId, RefundRequest, TradeRequest};
+use crate::provider::{PayerId, RefundDestination, RefundRequest, TradeRequest};
 use crate::sealing::{CannotOpen, Place, TokenKind};
 use crate::store::{StoreError, StoredOrder};
 
@@ -23,11 +23,13 @@ const REFUND_REASON: &str = "重复或逾期缴费，原路退回";
 pub enum CannotAsk {
     #[error("no trade was intended for this attempt")]
     NoTrade,
+    #[error("no such refund, or its account is not configured any more")]
+    NoRefund,
     #[error(transparent)]
     Store(StoreError),
-    #[error("the payer of this attempt: {0}")]
+    #[error("what is sealed for it: {0}")]
     Sealed(CannotOpen),
-    #[error("the payer of this attempt is kept in another form than {{payer, address}}")]
+    #[error("what is sealed for it is kept in another form than is read here")]
     Unreadable,
 }
 
@@ -36,6 +38,14 @@ pub enum CannotAsk {
 struct Claimant {
     payer: Option<SecretText>,
     address: Option<IpAddr>,
+}
+
+/// A bank card of the payer's.
+#[derive(Deserialize)]
+struct PayerCard {
+    bank_type: String,
+    bank_account: SecretText,
+    real_name: SecretText,
 }
 
 /// Read straight into a secret.
@@ -79,71 +89,136 @@ async fn claimant(
     number: AttemptNumber,
 ) -> Result<Claimant, CannotAsk> {
     let number = number.get();
-    let sealed = house
-        .parts
-        .store
-        .personal(order.id, &format!("payer:{number}"))
-        .await
-        .map_err(CannotAsk::Store)?;
-    let Some(sealed) = sealed else {
+    let row = format!("{}/{number}", order.id);
+    let plain = personal(house, order, &format!("payer:{number}"), "payer", &row).await?;
+    let Some(plain) = plain else {
         return Ok(Claimant {
             payer: None,
             address: None,
         });
     };
-    let row = format!("{}/{number}", order.id);
-    let place = Place {
-        table: "personal",
-        column: "payer",
-        row: &row,
-    };
-    let plain = house
-        .parts
-        .sealer
-        .open(place, &sealed)
-        .map_err(CannotAsk::Sealed)?;
     serde_json::from_slice(&plain).map_err(|_| CannotAsk::Unreadable)
 }
 
-/// A surplus refund: the request, and whether it may have been sent before.
-pub(super) fn refund(
+/// What stands sealed in one slot of an order, opened.
+async fn personal(
     house: &House,
-    stored: &StoredOrder,
-    refund: RefundId,
-) -> Option<(AccountId, RefundRequest, bool)> {
-    let (capture, standing) = surplus(&stored.order, refund)?;
-    let (_, trade) = trade_of(&stored.order, capture.attempt)?;
-    let out_trade_no = OutTradeNo {
-        order: stored.order.id,
-        attempt: capture.attempt,
+    order: &Order,
+    slot: &str,
+    column: &'static str,
+    row: &str,
+) -> Result<Option<Vec<u8>>, CannotAsk> {
+    let sealed = house
+        .parts
+        .store
+        .personal(order.id, slot)
+        .await
+        .map_err(CannotAsk::Store)?;
+    let Some(sealed) = sealed else {
+        return Ok(None);
     };
-    let tried_before = matches!(standing, RefundStanding::Pending { tries, .. } if tries > 1);
-    let request = RefundRequest {
-        out_trade_no,
-        refund_no: format!("{out_trade_no}S"),
-        amount: capture.amount,
-        total: capture.amount,
-        reason: REFUND_REASON.to_owned(),
-        notify_url: notify_url(
-            &house.options.public_url,
-            trade.product.wallet(),
-            &trade.account,
-        ),
+    let place = Place {
+        table: "personal",
+        column,
+        row,
     };
-    Some((trade.account.clone(), request, tried_before))
+    let plain = house.parts.sealer.open(place, &sealed);
+    plain.map(Some).map_err(CannotAsk::Sealed)
 }
 
-fn surplus(order: &Order, wanted: RefundId) -> Option<(&Capture, RefundStanding)> {
-    order
-        .captures
-        .iter()
-        .find_map(|capture| match capture.standing {
-            CaptureStanding::Surplus { refund, standing } if refund == wanted => {
-                Some((capture, standing))
-            }
-            _ => None,
-        })
+/// A refund: the request, the same every time, and whether it may have been sent before.
+pub(super) async fn refund(
+    house: &House,
+    stored: &StoredOrder,
+    id: RefundId,
+) -> Result<(RefundRequest, bool), CannotAsk> {
+    let order = &stored.order;
+    let refund = order.refund(id).ok_or(CannotAsk::NoRefund)?;
+    let account = refund.account.ok_or(CannotAsk::NoRefund)?;
+    let provider = house
+        .parts
+        .providers
+        .get(account)
+        .ok_or(CannotAsk::NoRefund)?;
+    let reason = match refund.cause {
+        RefundCause::Merchant => reason(house, order, id).await?,
+        RefundCause::Surplus | RefundCause::Mismatch => REFUND_REASON.to_owned(),
+    };
+    let tried_before = match refund.standing {
+        RefundStanding::Pending { tries, .. } => tries > 1,
+        _ => true,
+    };
+    let request = RefundRequest {
+        out_trade_no: OutTradeNo {
+            order: order.id,
+            attempt: refund.attempt,
+        },
+        refund_no: refund.number(order),
+        amount: refund.amount,
+        total: refund.total,
+        reason,
+        notify_url: notify_url(
+            &house.options.public_url,
+            provider.account().wallet,
+            account,
+        ),
+    };
+    Ok((request, tried_before))
 }
+
+/// The merchant's own words to the payer. Once they were erased, none: the refund matters more.
+async fn reason(house: &House, order: &Order, id: RefundId) -> Result<String, CannotAsk> {
+    let row = id.to_string();
+    let slot = refund_slot(id);
+    let plain = personal(house, order, &slot, REFUND_COLUMN, &row).await?;
+    Ok(plain.map_or_else(String::new, |plain| {
+        String::from_utf8_lossy(&plain).into_owned()
+    }))
+}
+
+/// Where an operator wants an abnormal refund to go.
+pub(super) async fn destination(
+    house: &House,
+    stored: &StoredOrder,
+    id: RefundId,
+) -> Result<RefundDestination, CannotAsk> {
+    let row = id.to_string();
+    let slot = repair_slot(id);
+    let plain = personal(house, &stored.order, &slot, REPAIR_COLUMN, &row)
+        .await?
+        .ok_or(CannotAsk::NoRefund)?;
+    let card: Option<PayerCard> =
+        serde_json::from_slice(&plain).map_err(|_| CannotAsk::Unreadable)?;
+    Ok(match card {
+        None => RefundDestination::MerchantCard,
+        Some(PayerCard {
+            bank_type,
+            bank_account: SecretText(bank_account),
+            real_name: SecretText(real_name),
+        }) => RefundDestination::PayerCard {
+            bank_type,
+            bank_account,
+            real_name,
+        },
+    })
+}
+
+/// The slot of `store.personal` that holds why a merchant gives money back: UTF-8 text, sealed with
+/// `Place { table: "personal", column: REFUND_COLUMN, row: refund id }`.
+pub fn refund_slot(refund: RefundId) -> String {
+    format!("refund:{refund}")
+}
+
+pub const REFUND_COLUMN: &str = "refund";
+
+/// The slot that holds where an abnormal refund may go instead: JSON, `null` for the school's own card,
+/// or `{bank_type, bank_account, real_name}`, sealed with `Place { table: "personal", column:
+/// REPAIR_COLUMN, row: refund id }`.
+pub fn repair_slot(refund: RefundId) -> String {
+    format!("repair:{refund}")
+}
+
+pub const REPAIR_COLUMN: &str = "repair";
 
 pub(super) fn trade_of(order: &Order, number: AttemptNumber) -> Option<(&Attempt, &Trade)> {
     let attempt = order.attempt(number)?;

@@ -120,6 +120,18 @@ catalogue! {
     TooManyAttempts "too_many_attempts" 409 "Too many attempts"
         "The order has had as many attempts as an order can have."
         "Create another order.";
+    NotRefundable "not_refundable" 409 "Not refundable"
+        "The order has no payment that could be given back."
+        "Read the order: only a paid one can be refunded. Surplus goes back by itself.";
+    RefundExceedsCaptured "refund_exceeds_captured" 409 "Refund exceeds what is left"
+        "The amount is more than the payment less its pending and succeeded refunds."
+        "Ask for at most remaining; a refund that failed no longer counts.";
+    MerchantRefundNoConflict "merchant_refund_no_conflict" 409 "Merchant refund number taken"
+        "A refund with this merchant_refund_no exists with another amount, or of another order. The first one stands."
+        "For another refund use another number; to see the first one, read existing_id.";
+    TooManyRefunds "too_many_refunds" 409 "Too many refunds"
+        "The payment has had 50 refunds, as many as a provider allows."
+        "Give the rest back by other means.";
     AlreadyScanned "already_scanned" 410 "Code already scanned"
         "Somebody else scanned this code first (二维码已被扫描)."
         "Ask for a new code.";

@@ -68,6 +68,34 @@ pub fn refused(refusal: &Refusal, stored: &StoredOrder, view: &View, now: Timest
             Code::TooManyAttempts,
             "The order has had as many attempts as an order can have.",
         ),
+        Refusal::NotRefundable => Problem::new(
+            Code::NotRefundable,
+            "Expected an order that is paid; this one is not, so there is nothing to give back.",
+        ),
+        Refusal::RefundExceedsCaptured { remaining } => Problem::new(
+            Code::RefundExceedsCaptured,
+            format!("Expected at most {} fen.", remaining.get()),
+        )
+        .with("remaining", remaining.get()),
+        Refusal::RefundNoConflict { existing } => Problem::new(
+            Code::MerchantRefundNoConflict,
+            "A refund with this merchant_refund_no exists with another amount.",
+        )
+        .with("existing_id", existing.to_string()),
+        Refusal::TooManyRefunds => Problem::new(
+            Code::TooManyRefunds,
+            "The payment has had as many refunds as the provider allows.",
+        ),
+        Refusal::RefundStands => Problem::new(
+            Code::NotRefundable,
+            "The refund is over, or not in a state that this could help.",
+        ),
+        // Operators' commands, which no merchant can send.
+        Refusal::UnknownRefund
+        | Refusal::UnknownMismatch
+        | Refusal::MismatchSettled
+        | Refusal::OtherProposal
+        | Refusal::CannotGoBack => Problem::not_found(),
     };
     problem
         .with("order_status", stored.order.status().as_str())

@@ -3,6 +3,7 @@
 use super::attempt::PayerHash;
 use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
 use super::money::Fen;
+use super::state::{OperatorHash, SettleBy};
 use super::terms::{Product, Wallet};
 use super::time::Timestamp;
 
@@ -53,11 +54,34 @@ pub enum Command {
     },
     /// A verified success, from a notice or a bill (a query's comes in `QueryAnswer`).
     Capture(CaptureReport),
-    /// The provider's answer about a surplus refund.
+    /// A merchant gives back the payment, in full or in part. The number is the merchant's: asked for
+    /// again with the same amount, it is the same refund.
+    Refund {
+        refund: RefundId,
+        merchant_refund_no: Box<str>,
+        amount: Fen,
+    },
+    /// The provider's answer about a refund, asked for or told by a notice or a bill.
     RefundAnswer {
         refund: RefundId,
         answer: RefundAnswer,
     },
+    /// An operator has a refund tried again: one that the provider refused for good, under a new
+    /// number; one that is pending, now.
+    RetryRefund { refund: RefundId },
+    /// An operator has named where the money of an abnormal refund may go instead.
+    RepairRefund { refund: RefundId },
+    /// One of the two people who settle an odd capture. The first proposes, another confirms.
+    SettleMismatch {
+        /// Its place in `Order::mismatches`.
+        mismatch: u16,
+        by: SettleBy,
+        operator: OperatorHash,
+        /// The id for its refund, should that be the way. Used at most once.
+        refund: RefundId,
+    },
+    /// The provider tells of a refund that nobody asked us for, made in its own console.
+    ForeignRefund { attempt: AttemptNumber },
     /// Time has passed: do whatever is due. Early or spurious ones are harmless.
     Tick,
 }
@@ -107,7 +131,11 @@ pub enum RefundAnswer {
     Succeeded,
     /// Accepted, not yet done.
     Processing,
-    /// The provider's final no.
+    /// Accepted, and the payer's account cannot take it: somebody must name another destination.
+    Abnormal,
+    /// Not accepted: the school's own balance is too small. The same number works once it is not.
+    Underfunded,
+    /// The provider's final no under this number: no money left, and none will.
     Failed,
     Unknown,
 }

@@ -1,6 +1,7 @@
 //! What the shell must do after the commit, and what a command that changed nothing is told.
 
 use super::ids::{AttemptNumber, RefundId};
+use super::money::Fen;
 use super::terms::Wallet;
 use super::time::Timestamp;
 
@@ -18,8 +19,12 @@ pub enum Effect {
     CloseTrade {
         attempt: AttemptNumber,
     },
-    /// Give a surplus back whole, under its own number, or ask what became of it.
-    RefundSurplus {
+    /// Ask the provider for a refund under its own number, or what became of it.
+    Refund {
+        refund: RefundId,
+    },
+    /// Tell the provider where the money of an abnormal refund may go instead.
+    RepairRefund {
         refund: RefundId,
     },
 }
@@ -88,4 +93,26 @@ pub enum Refusal {
     },
     /// 1023 attempts are enough.
     TooManyAttempts,
+    /// Nothing to give back: the order is not paid.
+    NotRefundable,
+    /// More than the payment less its pending and succeeded refunds.
+    RefundExceedsCaptured {
+        remaining: Fen,
+    },
+    /// The merchant's refund number stands for another amount.
+    RefundNoConflict {
+        existing: RefundId,
+    },
+    /// 50 refunds of one payment are the provider's most.
+    TooManyRefunds,
+    UnknownRefund,
+    /// It is not in a state that this could help.
+    RefundStands,
+    UnknownMismatch,
+    /// It is settled, or about to be.
+    MismatchSettled,
+    /// The second person must want the same as the first.
+    OtherProposal,
+    /// Money in another currency or of an unknown account cannot go back by itself.
+    CannotGoBack,
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{Claim, ClosingCause, ClosingStep, EndReason};
 use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
-use super::state::{Capture, CloseReason, Mismatch};
+use super::money::Fen;
+use super::state::{Capture, CloseReason, Mismatch, OperatorHash, SettleBy};
 use super::terms::{Product, Terms, Wallet};
 use super::time::Timestamp;
 
@@ -88,15 +89,77 @@ pub enum Event {
     OrderClosed {
         reason: CloseReason,
     },
-    SurplusRefundAsked {
+    /// A merchant's wish to give money back. The provider is asked at `next_at`, or was with this
+    /// commit where `tries` is 1.
+    RefundRequested {
+        refund: RefundId,
+        merchant_refund_no: Box<str>,
+        amount: Fen,
+        next_at: Timestamp,
+        tries: u16,
+    },
+    /// The provider is asked for a refund, or what became of it; asked again at `next_at`.
+    #[serde(alias = "surplus_refund_asked")]
+    RefundAsked {
         refund: RefundId,
         next_at: Timestamp,
         tries: u16,
+    },
+    /// The provider has accepted it: the money is on its way.
+    RefundAccepted {
+        refund: RefundId,
+        next_at: Timestamp,
+    },
+    /// The provider has accepted it, and the payer's account cannot take it.
+    RefundAbnormal {
+        refund: RefundId,
+        next_at: Timestamp,
+    },
+    /// An operator has named where the money may go instead.
+    RefundRepairAsked {
+        refund: RefundId,
+        next_at: Timestamp,
+    },
+    /// The school's balance at the provider is too small for it.
+    RefundUnderfunded {
+        refund: RefundId,
+    },
+    /// It begins anew under a new number, after the provider's final no to the last one.
+    RefundRenewed {
+        refund: RefundId,
+        round: u8,
+        next_at: Timestamp,
+    },
+    RefundSucceeded {
+        refund: RefundId,
+    },
+    RefundFailed {
+        refund: RefundId,
     },
     SurplusRefunded {
         refund: RefundId,
     },
     SurplusRefundFailed {
+        refund: RefundId,
+    },
+    /// The first of two people says how an odd capture is to be settled.
+    SettlementProposed {
+        mismatch: u16,
+        by: SettleBy,
+        operator: OperatorHash,
+    },
+    /// The second agrees. `refund` where the money goes back.
+    MismatchSettled {
+        mismatch: u16,
+        by: SettleBy,
+        operator: OperatorHash,
+        refund: Option<RefundId>,
+        next_at: Timestamp,
+    },
+    MismatchRefunded {
+        refund: RefundId,
+    },
+    MismatchRefundFailed {
         refund: RefundId,
     },
     /// A person must look at this order.
@@ -114,6 +177,16 @@ pub enum Attention {
     /// Money that was in time for an order that had closed.
     InTimeAfterClosing,
     SurplusRefundFailed,
+    /// The payer's account cannot take a refund.
+    RefundAbnormal,
+    /// The school's balance at the provider is too small for a refund.
+    RefundUnderfunded,
+    /// A refund has been pending, or on its way, for too long.
+    RefundStuck,
+    /// The refund of an odd capture was refused for good.
+    MismatchRefundFailed,
+    /// Money of this order went back by the provider's console, past these books.
+    ForeignRefund,
     /// An attempt that could not be ended within ten minutes of its time.
     ClosingStuck,
 }
@@ -129,6 +202,10 @@ pub enum WebhookType {
     OrderSurplusRefunded,
     #[serde(rename = "order.attention")]
     OrderAttention,
+    #[serde(rename = "refund.succeeded")]
+    RefundSucceeded,
+    #[serde(rename = "refund.failed")]
+    RefundFailed,
 }
 
 impl WebhookType {
@@ -138,6 +215,8 @@ impl WebhookType {
             Self::OrderClosed => "order.closed",
             Self::OrderSurplusRefunded => "order.surplus_refunded",
             Self::OrderAttention => "order.attention",
+            Self::RefundSucceeded => "refund.succeeded",
+            Self::RefundFailed => "refund.failed",
         }
     }
 }
@@ -149,6 +228,8 @@ impl Event {
             Self::OrderPaid => Some(WebhookType::OrderPaid),
             Self::OrderClosed { .. } => Some(WebhookType::OrderClosed),
             Self::SurplusRefunded { .. } => Some(WebhookType::OrderSurplusRefunded),
+            Self::RefundSucceeded { .. } => Some(WebhookType::RefundSucceeded),
+            Self::RefundFailed { .. } => Some(WebhookType::RefundFailed),
             Self::AttentionRaised { .. } => Some(WebhookType::OrderAttention),
             _ => None,
         }

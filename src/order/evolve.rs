@@ -6,7 +6,8 @@
 use super::attempt::{Attempt, Closing, ClosingStep, Phase, Queries, Trade, TradeStanding};
 use super::event::{Attention, Event};
 use super::ids::{AttemptNumber, OrderId, RefundId};
-use super::state::{CaptureStanding, Order, RefundStanding, Settlement};
+use super::refunds::{Refund, RefundStanding};
+use super::state::{Mismatch, MismatchStanding, Order, Settlement};
 use super::terms::Terms;
 use super::time::Timestamp;
 
@@ -23,6 +24,7 @@ impl Order {
             attempts: Vec::new(),
             captures: Vec::new(),
             mismatches: Vec::new(),
+            refunds: Vec::new(),
         }
     }
 }
@@ -80,23 +82,47 @@ pub(super) fn apply(order: &mut Order, event: &Event, at: Timestamp) {
         }
         Event::MoneyCaptured { capture } => order.captures.push(capture.clone()),
         Event::MoneyMismatched { mismatch } => order.mismatches.push(mismatch.clone()),
-        Event::SurplusRefundAsked {
-            refund,
-            next_at,
-            tries,
-        } => set_refund(
+        Event::RefundRequested { .. }
+        | Event::RefundAsked { .. }
+        | Event::RefundAccepted { .. }
+        | Event::RefundAbnormal { .. }
+        | Event::RefundRepairAsked { .. }
+        | Event::RefundUnderfunded { .. }
+        | Event::RefundRenewed { .. }
+        | Event::RefundSucceeded { .. }
+        | Event::RefundFailed { .. }
+        | Event::SurplusRefunded { .. }
+        | Event::SurplusRefundFailed { .. }
+        | Event::MismatchRefunded { .. }
+        | Event::MismatchRefundFailed { .. } => apply_to_refund(order, event, at),
+        Event::SettlementProposed {
+            mismatch,
+            by,
+            operator,
+        } => set_mismatch(
             order,
-            *refund,
-            RefundStanding::Pending {
-                next_at: *next_at,
-                tries: *tries,
+            *mismatch,
+            MismatchStanding::Proposed {
+                by: *by,
+                operator: *operator,
+                at,
             },
         ),
-        Event::SurplusRefunded { refund } => {
-            set_refund(order, *refund, RefundStanding::Succeeded { at });
-        }
-        Event::SurplusRefundFailed { refund } => {
-            set_refund(order, *refund, RefundStanding::Failed { at });
+        Event::MismatchSettled {
+            mismatch,
+            refund,
+            next_at,
+            ..
+        } => {
+            let standing = match refund {
+                None => MismatchStanding::SettledOutside { at },
+                Some(refund) => MismatchStanding::GoingBack {
+                    refund: *refund,
+                    standing: first_try(*next_at),
+                    round: 0,
+                },
+            };
+            set_mismatch(order, *mismatch, standing);
         }
         Event::AttemptStarted {
             attempt,
@@ -221,12 +247,107 @@ fn set_trade(attempt: &mut Attempt, standing: TradeStanding) {
     }
 }
 
-fn set_refund(order: &mut Order, id: RefundId, to: RefundStanding) {
-    for capture in &mut order.captures {
-        if let CaptureStanding::Surplus { refund, standing } = &mut capture.standing
-            && *refund == id
-        {
-            *standing = to;
-        }
+fn set_mismatch(order: &mut Order, number: u16, to: MismatchStanding) {
+    if let Some(Mismatch { standing, .. }) = order.mismatches.get_mut(usize::from(number)) {
+        *standing = to;
     }
+}
+
+/// Asked for with the commit that intends it.
+const fn first_try(next_at: Timestamp) -> RefundStanding {
+    RefundStanding::Pending {
+        next_at,
+        tries: 1,
+        underfunded: false,
+    }
+}
+
+fn apply_to_refund(order: &mut Order, event: &Event, at: Timestamp) {
+    let (id, to): (RefundId, RefundStanding) = match event {
+        Event::RefundRequested {
+            refund,
+            merchant_refund_no,
+            amount,
+            next_at,
+            tries,
+        } => {
+            order.refunds.push(Refund {
+                id: *refund,
+                merchant_refund_no: merchant_refund_no.clone(),
+                amount: *amount,
+                requested_at: at,
+                standing: RefundStanding::Pending {
+                    next_at: *next_at,
+                    tries: *tries,
+                    underfunded: false,
+                },
+            });
+            return;
+        }
+        Event::RefundAsked {
+            refund,
+            next_at,
+            tries,
+        } => {
+            let Some(known) = order.refund(*refund) else {
+                return;
+            };
+            (*refund, known.standing.asked_again(*next_at, *tries))
+        }
+        Event::RefundAccepted { refund, next_at } => (
+            *refund,
+            RefundStanding::Processing {
+                since: at,
+                next_at: *next_at,
+                tries: 1,
+            },
+        ),
+        Event::RefundAbnormal { refund, next_at } => (
+            *refund,
+            RefundStanding::Abnormal {
+                since: at,
+                next_at: *next_at,
+                tries: 1,
+                repairing: false,
+            },
+        ),
+        Event::RefundRepairAsked { refund, next_at } => (
+            *refund,
+            RefundStanding::Abnormal {
+                since: at,
+                next_at: *next_at,
+                tries: 1,
+                repairing: true,
+            },
+        ),
+        Event::RefundUnderfunded { refund } => {
+            let Some(RefundStanding::Pending { next_at, tries, .. }) =
+                order.refund(*refund).map(|known| known.standing)
+            else {
+                return;
+            };
+            let standing = RefundStanding::Pending {
+                next_at,
+                tries,
+                underfunded: true,
+            };
+            (*refund, standing)
+        }
+        Event::RefundRenewed {
+            refund,
+            round,
+            next_at,
+        } => {
+            order.set_refund_round(*refund, *round);
+            (*refund, first_try(*next_at))
+        }
+        Event::RefundSucceeded { refund }
+        | Event::SurplusRefunded { refund }
+        | Event::MismatchRefunded { refund } => (*refund, RefundStanding::Succeeded { at }),
+        Event::RefundFailed { refund }
+        | Event::SurplusRefundFailed { refund }
+        | Event::MismatchRefundFailed { refund } => (*refund, RefundStanding::Failed { at }),
+        _ => return,
+    };
+    order.set_refund(id, to);
 }

@@ -9,7 +9,8 @@ use super::attempt::{Attempt, EndReason, Phase, Trade, TradeStanding};
 use super::decide::{NO_START_MS, SHORTEST_TRADE_MS};
 use super::ids::RefundId;
 use super::money::Fen;
-use super::state::{Capture, CaptureStanding, Order, RefundStanding, Settlement};
+use super::refunds::{RefundCause, RefundStanding};
+use super::state::{Capture, CaptureStanding, Mismatch, MismatchStanding, Order, Settlement};
 use super::terms::{Product, Wallet};
 
 /// An order that must not be. Nothing personal is in it.
@@ -33,6 +34,7 @@ pub type OfAStep = (&'static str, fn(&Order, &Order) -> Verdict);
 pub const OF_A_STATE: &[OfAState] = &[
     ("M2", one_capture_is_kept),
     ("M3", captures_fit_their_trades),
+    ("M4", refunds_stay_within_the_payment),
     ("M5", refund_ids_are_unique),
     ("M7", the_settlement_has_its_evidence),
     ("M8", amounts_are_payable),
@@ -117,14 +119,40 @@ fn captures_fit_their_trades(order: &Order) -> Verdict {
     })
 }
 
-/// M5: a refund id stands for one refund.
+/// M4: what merchants give back is never more than the payment took, each more than nothing.
+fn refunds_stay_within_the_payment(order: &Order) -> Verdict {
+    let payment = order.payment().map_or(Fen::ZERO, |payment| payment.amount);
+    require(
+        order.refunds.iter().all(|refund| refund.amount > Fen::ZERO),
+        "a refund of nothing, or less",
+    )?;
+    require(
+        order.refunds_held() <= payment,
+        "refunds of more than the payment took",
+    )
+}
+
+/// M5: a refund id stands for one refund, and so does its number at the provider.
 fn refund_ids_are_unique(order: &Order) -> Verdict {
-    let ids = order
-        .captures
-        .iter()
-        .filter_map(refund_of)
-        .map(|(id, _)| id);
-    require(all_different(ids), "one refund id for two captures")
+    let ids = order.every_refund().map(|refund| refund.id);
+    require(
+        all_different(ids.collect::<Vec<_>>().iter()),
+        "one refund id for two refunds",
+    )?;
+    let numbers = order.every_refund().map(|refund| refund.number(order));
+    require(
+        all_different(numbers.collect::<Vec<_>>().iter()),
+        "one refund number for two refunds",
+    )?;
+    require(
+        all_different(
+            order
+                .refunds
+                .iter()
+                .map(|refund| &refund.merchant_refund_no),
+        ),
+        "one merchant's refund number for two refunds",
+    )
 }
 
 /// M7: paid means that a capture is kept; not paid, that none is.
@@ -279,7 +307,9 @@ fn attempts_keep_the_deadline(order: &Order) -> Verdict {
 /// Q7: whatever is not at rest has a time at which it goes on.
 fn what_lives_is_due(order: &Order) -> Verdict {
     let waits = order.live_attempt().is_some()
-        || order.captures.iter().any(refund_is_pending)
+        || order
+            .every_refund()
+            .any(|refund| !refund.standing.is_over())
         || (order.is_open() && order.terms.pay_before.is_some());
     require(
         !waits || order.next_due_at().is_some(),
@@ -309,9 +339,29 @@ fn one_version_step(before: &Order, after: &Order) -> Verdict {
 fn money_is_append_only(before: &Order, after: &Order) -> Verdict {
     require(
         after.captures.len() >= before.captures.len()
-            && after.mismatches.starts_with(&before.mismatches),
-        "a capture or its evidence was forgotten",
+            && after.mismatches.len() >= before.mismatches.len()
+            && after.refunds.len() >= before.refunds.len(),
+        "a capture, its evidence or a refund was forgotten",
     )?;
+    let odd = before
+        .mismatches
+        .iter()
+        .zip(&after.mismatches)
+        .all(|(old, new)| {
+            let kept = Mismatch {
+                standing: old.standing,
+                ..new.clone()
+            };
+            kept == *old && settling_goes_on(old.standing, new.standing)
+        });
+    require(odd, "the evidence of an odd capture was changed")?;
+    let refunds = before.refunds.iter().zip(&after.refunds).all(|(old, new)| {
+        old.id == new.id
+            && old.amount == new.amount
+            && old.merchant_refund_no == new.merchant_refund_no
+            && refund_may_become((old.standing, 0), (new.standing, 0))
+    });
+    require(refunds, "a refund was changed")?;
     let same = before
         .captures
         .iter()
@@ -319,7 +369,9 @@ fn money_is_append_only(before: &Order, after: &Order) -> Verdict {
         .all(|(old, new)| {
             let refund_goes_on = match (refund_of(old), refund_of(new)) {
                 (None, None) => true,
-                (Some((old, from)), Some((new, to))) => old == new && refund_may_become(from, to),
+                (Some((old, from, old_round)), Some((new, to, new_round))) => {
+                    old == new && refund_may_become((from, old_round), (to, new_round))
+                }
                 _ => false,
             };
             refund_goes_on
@@ -331,11 +383,56 @@ fn money_is_append_only(before: &Order, after: &Order) -> Verdict {
     require(same, "a capture was changed")
 }
 
-const fn refund_may_become(from: RefundStanding, to: RefundStanding) -> bool {
+/// A success is final; a failure may turn out to be a success, or begin anew in the next round.
+fn refund_may_become(
+    (from, old_round): (RefundStanding, u8),
+    (to, new_round): (RefundStanding, u8),
+) -> bool {
+    let same_round = old_round == new_round;
     match from {
-        RefundStanding::Pending { .. } => true,
-        RefundStanding::Succeeded { .. } => matches!(to, RefundStanding::Succeeded { .. }),
-        RefundStanding::Failed { .. } => !matches!(to, RefundStanding::Pending { .. }),
+        RefundStanding::Succeeded { .. } => same_round && from == to,
+        RefundStanding::Failed { .. } if same_round => {
+            from == to || matches!(to, RefundStanding::Succeeded { .. })
+        }
+        RefundStanding::Failed { .. } => {
+            old_round.checked_add(1) == Some(new_round)
+                && matches!(to, RefundStanding::Pending { .. })
+        }
+        _ => same_round,
+    }
+}
+
+/// What two people have decided is decided.
+fn settling_goes_on(from: MismatchStanding, to: MismatchStanding) -> bool {
+    match (from, to) {
+        (
+            MismatchStanding::Waiting,
+            MismatchStanding::Waiting | MismatchStanding::Proposed { .. },
+        ) => true,
+        (
+            MismatchStanding::Proposed {
+                operator: first, ..
+            },
+            MismatchStanding::Proposed { operator, .. },
+        ) => first == operator,
+        (
+            MismatchStanding::Proposed { .. },
+            MismatchStanding::SettledOutside { .. } | MismatchStanding::GoingBack { .. },
+        ) => true,
+        (MismatchStanding::SettledOutside { .. }, _) => from == to,
+        (
+            MismatchStanding::GoingBack {
+                refund: old,
+                standing: from,
+                round: old_round,
+            },
+            MismatchStanding::GoingBack {
+                refund: new,
+                standing: to,
+                round: new_round,
+            },
+        ) => old == new && refund_may_become((from, old_round), (to, new_round)),
+        _ => false,
     }
 }
 
@@ -438,24 +535,31 @@ fn trades_never_change(before: &Order, after: &Order) -> Verdict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Books {
     pub captured: Fen,
-    /// Surplus only: merchants' refunds are another matter.
+    /// Surplus, and odd captures that went back.
     pub surplus_refunded: Fen,
+    /// What merchants gave back of the payment.
+    pub refunded: Fen,
 }
 
 impl Books {
     /// What our own rows say.
     pub fn of(order: &Order) -> Self {
-        let sum = |captures: &mut dyn Iterator<Item = &Capture>| {
-            Fen::sum(captures.map(|capture| capture.amount)).unwrap_or(Fen::new(i64::MAX))
+        let sum = |amounts: &mut dyn Iterator<Item = Fen>| {
+            Fen::sum(amounts).unwrap_or(Fen::new(i64::MAX))
+        };
+        let gone = |cause: RefundCause| {
+            sum(&mut order
+                .every_refund()
+                .filter(|refund| {
+                    refund.cause == cause
+                        && matches!(refund.standing, RefundStanding::Succeeded { .. })
+                })
+                .map(|refund| refund.amount))
         };
         Self {
-            captured: sum(&mut order.captures.iter()),
-            surplus_refunded: sum(&mut order.captures.iter().filter(|capture| {
-                matches!(
-                    refund_of(capture),
-                    Some((_, RefundStanding::Succeeded { .. }))
-                )
-            })),
+            captured: sum(&mut order.captures.iter().map(|capture| capture.amount)),
+            surplus_refunded: gone(RefundCause::Surplus),
+            refunded: gone(RefundCause::Merchant),
         }
     }
 
@@ -464,15 +568,15 @@ impl Books {
     }
 }
 
-/// At rest: no live attempt, no refund in flight or refused, no mismatch that waits for a person.
+/// At rest: no live attempt, no refund in flight, no surplus refused, no mismatch that waits for people.
 pub fn at_rest(order: &Order) -> bool {
     order.live_attempt().is_none()
-        && order.mismatches.is_empty()
-        && order.captures.iter().all(|capture| {
-            matches!(
-                refund_of(capture),
-                None | Some((_, RefundStanding::Succeeded { .. }))
-            )
+        && order.mismatches.iter().all(Mismatch::is_settled)
+        && order.every_refund().all(|refund| match refund.standing {
+            RefundStanding::Succeeded { .. } => true,
+            // The merchant was told, and keeps the money.
+            RefundStanding::Failed { .. } => refund.cause == RefundCause::Merchant,
+            _ => false,
         })
 }
 
@@ -487,19 +591,25 @@ pub fn check_at_rest(order: &Order, provider: Books) -> Result<(), Violation> {
     } else {
         Fen::ZERO
     };
+    // Odd money that went back leaves nothing there; what people settled elsewhere leaves anything.
+    let odd = !order.mismatches.is_empty();
+    let outside = order
+        .mismatches
+        .iter()
+        .any(|mismatch| matches!(mismatch.standing, MismatchStanding::SettledOutside { .. }));
     let verdict = require(
         Books::of(order).net() == Some(owed),
         "at rest, our books do not hold what the order owes",
     )
     .and_then(|()| {
         require(
-            provider.net() == Some(owed),
+            outside || provider.net() == Some(owed),
             "at rest, the provider's books do not hold what the order owes",
         )
     })
     .and_then(|()| {
         require(
-            provider == Books::of(order),
+            odd || provider == Books::of(order),
             "at rest, our books differ from the provider's",
         )
     });
@@ -520,18 +630,15 @@ fn is_kept(capture: &Capture) -> bool {
     capture.standing == CaptureStanding::Kept
 }
 
-const fn refund_of(capture: &Capture) -> Option<(RefundId, RefundStanding)> {
+const fn refund_of(capture: &Capture) -> Option<(RefundId, RefundStanding, u8)> {
     match capture.standing {
         CaptureStanding::Kept => None,
-        CaptureStanding::Surplus { refund, standing } => Some((refund, standing)),
+        CaptureStanding::Surplus {
+            refund,
+            standing,
+            round,
+        } => Some((refund, standing, round)),
     }
-}
-
-fn refund_is_pending(capture: &Capture) -> bool {
-    matches!(
-        refund_of(capture),
-        Some((_, RefundStanding::Pending { .. }))
-    )
 }
 
 /// An order has few attempts and fewer captures: comparing pairs is cheapest.

@@ -25,7 +25,9 @@ pub mod event;
 pub mod evolve;
 pub mod ids;
 pub mod invariants;
+pub mod ledger;
 pub mod money;
+pub mod refunds;
 pub mod state;
 pub mod terms;
 pub mod time;
@@ -40,6 +42,9 @@ pub use ids::{
     AccountId, AttemptId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, OutTradeNo, RefundId,
 };
 pub use money::Fen;
-pub use state::{Capture, CloseReason, Order, Settlement, Status};
+pub use refunds::{Refund, RefundCause, RefundOf, RefundStanding};
+pub use state::{
+    Capture, CloseReason, Mismatch, OperatorHash, Order, SettleBy, Settlement, Status,
+};
 pub use terms::{CodeMode, LatePayment, Offer, Product, Terms, Wallet};
 pub use time::Timestamp;

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
-use super::ids::{AttemptNumber, OrderId, RefundId};
+use super::ids::{AccountId, AttemptNumber, OrderId, RefundId};
 use super::money::Fen;
+pub use super::refunds::{Refund, RefundStanding};
 use super::terms::{Terms, Wallet};
 use super::time::Timestamp;
 
@@ -23,8 +24,11 @@ pub struct Order {
     pub attempts: Vec<Attempt>,
     /// Every capture that fits its trade, in the order we heard of them.
     pub captures: Vec<Capture>,
-    /// Money that does not fit: kept as evidence, waits for a person (M3).
+    /// Money that does not fit: kept as evidence, waits for two people (M3).
     pub mismatches: Vec<Mismatch>,
+    /// The merchant's refunds of the payment, in the order they were asked for.
+    #[serde(default)]
+    pub refunds: Vec<Refund>,
 }
 
 /// The order's end, or that it has none yet.
@@ -83,23 +87,9 @@ pub enum CaptureStanding {
     Surplus {
         refund: RefundId,
         standing: RefundStanding,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefundStanding {
-    /// The intent is on disk; the same number is asked for until the provider answers for good.
-    Pending {
-        next_at: Timestamp,
-        tries: u16,
-    },
-    Succeeded {
-        at: Timestamp,
-    },
-    /// The provider's final no: a person must look.
-    Failed {
-        at: Timestamp,
+        /// How often it began anew, each time under a new number (see `refunds`).
+        #[serde(default)]
+        round: u8,
     },
 }
 
@@ -111,7 +101,77 @@ pub struct Mismatch {
     pub amount: Fen,
     pub field: MismatchedField,
     pub heard_at: Timestamp,
+    /// Whose account has the money; missing in rows of the first schema.
+    #[serde(default)]
+    pub account: Option<AccountId>,
+    #[serde(default)]
+    pub currency: Option<Box<str>>,
+    #[serde(default)]
+    pub standing: MismatchStanding,
 }
+
+impl Mismatch {
+    /// Is it an amount that these books can count?
+    pub fn counts(&self) -> bool {
+        self.currency.as_deref() == Some("CNY") && self.amount > Fen::ZERO
+    }
+
+    /// Does it wait for nobody any more?
+    pub const fn is_settled(&self) -> bool {
+        matches!(
+            self.standing,
+            MismatchStanding::SettledOutside { .. }
+                | MismatchStanding::GoingBack {
+                    standing: RefundStanding::Succeeded { .. },
+                    ..
+                }
+        )
+    }
+}
+
+/// How far two people are with an odd capture.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MismatchStanding {
+    #[default]
+    Waiting,
+    /// One person has said how; another must agree.
+    Proposed {
+        by: SettleBy,
+        operator: OperatorHash,
+        at: Timestamp,
+    },
+    /// What the school did about it is not in these books.
+    SettledOutside { at: Timestamp },
+    /// It goes back whole, by one refund.
+    GoingBack {
+        refund: RefundId,
+        standing: RefundStanding,
+        round: u8,
+    },
+}
+
+/// How an odd capture is settled. Never as a payment (contract §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettleBy {
+    Refund,
+    Outside,
+}
+
+impl SettleBy {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refund => "refund",
+            Self::Outside => "outside",
+        }
+    }
+}
+
+/// A keyed hash that stands for one operator: equality is all the heart needs.
+pub type OperatorHash = super::attempt::PayerHash;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,6 +6,7 @@
 
 pub mod alipay;
 mod beijing;
+pub mod bill;
 mod http;
 pub mod rsa;
 mod texts;
@@ -17,10 +18,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::civil::Date;
 use secrecy::SecretString;
 
 use crate::order::command::{CloseAnswer, RefundAnswer, TradeAnswer};
 use crate::order::{AccountId, Fen, OutTradeNo, Product, Timestamp, Wallet};
+pub use bill::{Bill, BillError, BillKind};
 
 /// One school's account at one provider.
 #[async_trait]
@@ -32,9 +35,20 @@ pub trait Provider: Send + Sync + fmt::Debug {
     async fn make_trade(&self, request: &TradeRequest) -> TradeAnswer;
     async fn query_trade(&self, out_trade_no: OutTradeNo) -> TradeState;
     async fn close_trade(&self, out_trade_no: OutTradeNo) -> CloseAnswer;
-    /// Gives a capture back whole. Safe to repeat with the same number.
+    /// Gives a capture back, whole or in part. Safe to repeat with the same number.
     async fn refund(&self, request: &RefundRequest) -> RefundAnswer;
     async fn query_refund(&self, request: &RefundRequest) -> RefundAnswer;
+    /// Names another destination for a refund that the payer's account cannot take. Where it is not
+    /// abnormal (any more), the answer says how it stands. Safe to repeat.
+    async fn repair_refund(
+        &self,
+        request: &RefundRequest,
+        destination: &RefundDestination,
+    ) -> RefundAnswer;
+
+    /// The bill of one day, in the provider's zone: signed download, hash, decompression and all. No
+    /// lines where nothing happened.
+    async fn bill(&self, kind: BillKind, date: Date) -> Result<Bill, BillError>;
 
     /// What the page hands to the wallet for a trade that was made: signed afresh each time.
     fn pay_parameters(
@@ -108,16 +122,40 @@ impl fmt::Debug for TradeRequest {
     }
 }
 
-/// A surplus that goes back, under its own number.
+/// Money that goes back, under its own number; equal for every repetition.
 #[derive(Clone, Debug)]
 pub struct RefundRequest {
     pub out_trade_no: OutTradeNo,
-    /// `out_refund_no` / `out_request_no`: derived from the capture, the same on every try.
+    /// `out_refund_no` / `out_request_no`: the same on every try.
     pub refund_no: String,
     pub amount: Fen,
+    /// What the capture took.
     pub total: Fen,
     pub reason: String,
     pub notify_url: String,
+}
+
+/// Where the money of an abnormal refund may go instead (`WeChat` Pay protocol §2.4).
+#[derive(Clone)]
+pub enum RefundDestination {
+    /// The school's own bank card: it pays the payer by other means.
+    MerchantCard,
+    /// A bank card of the payer's.
+    PayerCard {
+        /// The provider's word for the bank, such as `ICBC_DEBIT`.
+        bank_type: String,
+        bank_account: SecretString,
+        real_name: SecretString,
+    },
+}
+
+impl fmt::Debug for RefundDestination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::MerchantCard => "MerchantCard",
+            Self::PayerCard { .. } => "PayerCard(***)",
+        })
+    }
 }
 
 /// An openid or an Alipay user id.
@@ -183,12 +221,25 @@ pub enum PayParameters {
 pub enum Notice {
     /// Money was taken. Also for a trade refunded since: it was captured all the same.
     Paid { notice_id: String, success: Success },
-    /// True, and of no consequence here: closed, waiting, finished without a payment, a refund's news.
+    /// News of a refund: of ours, or made in the provider's console.
+    Refund { notice_id: String, news: RefundNews },
+    /// True, and of no consequence here: closed, waiting, finished without a payment.
     Other {
         notice_id: String,
         out_trade_no: Option<String>,
         what: &'static str,
     },
+}
+
+/// What a notice says of one refund.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundNews {
+    /// As sent: it may be no number of ours.
+    pub out_trade_no: String,
+    pub refund_no: String,
+    /// Of this refund; `None` where the provider tells only sums.
+    pub amount: Option<Fen>,
+    pub answer: RefundAnswer,
 }
 
 /// Why a notice is not acknowledged.

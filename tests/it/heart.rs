@@ -10,7 +10,7 @@ use enrollpay::order::attempt::{Closing, ClosingCause, ClosingStep, EndReason};
 use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::invariants::{Books, check, check_at_rest, check_step};
-use enrollpay::order::state::{CaptureStanding, MismatchedField, RefundStanding};
+use enrollpay::order::state::{CaptureStanding, MismatchedField};
 use enrollpay::order::{
     AccountId, Answer, Attempt, AttemptId, AttemptNumber, CaptureReport, CloseAnswer, CloseReason,
     CodeMode, Command, Effect, Event, Fen, LatePayment, MerchantId, Offer, Order, OrderId, Outcome,
@@ -1086,7 +1086,7 @@ fn late_for_its_attempt_is_not_late_for_the_order() {
             let report = bench.capture(attempt, 2, 204 * SECOND);
             let refund = report.surplus_refund;
             let effects = bench.apply(&queried(attempt, QueryAnswer::Paid(report)));
-            assert_eq!(effects, [Effect::RefundSurplus { refund }]);
+            assert_eq!(effects, [Effect::Refund { refund }]);
             assert_eq!(bench.last().status(), "succeeded");
         } else {
             assert_eq!(bench.last().status(), "cancelled");
@@ -1129,7 +1129,7 @@ fn what_came_after_the_deadline_goes_back() {
         if kept {
             assert_eq!(bench.order.status(), Status::Paid);
         } else {
-            assert_eq!(effects, [Effect::RefundSurplus { refund }]);
+            assert_eq!(effects, [Effect::Refund { refund }]);
             assert_eq!(
                 bench.order.status(),
                 Status::Closed,
@@ -1149,7 +1149,7 @@ fn money_for_a_closed_order_goes_back_and_calls_a_person_if_it_was_in_time() {
         let report = bench.capture(FIRST, 1, succeeded);
         let refund = report.surplus_refund;
         let effects = bench.at(70 * MINUTE).apply(&Command::Capture(report));
-        assert_eq!(effects, [Effect::RefundSurplus { refund }]);
+        assert_eq!(effects, [Effect::Refund { refund }]);
         assert_eq!(bench.order.status(), Status::Closed, "closed is never paid");
         assert_eq!(bench.last().status(), "succeeded");
         let attention = Event::AttentionRaised {
@@ -1227,12 +1227,13 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     let first = bench.now;
     let mut pauses = Vec::new();
     let mut raised = 0;
-    for unproven in [RefundAnswer::Unknown, RefundAnswer::Processing].repeat(7) {
-        assert_eq!(bench.already(&answer(unproven)), (Answer::Same, vec![]));
+    for _ in 0..14 {
+        let unproven = answer(RefundAnswer::Unknown);
+        assert_eq!(bench.already(&unproven), (Answer::Same, vec![]));
         let due = bench.order.next_due_at().unwrap();
         pauses.push(due.since(bench.now) / SECOND);
         bench.now = due;
-        assert_eq!(bench.tick(), [Effect::RefundSurplus { refund }]);
+        assert_eq!(bench.tick(), [Effect::Refund { refund }]);
         raised += bench.log.last().unwrap().1.len() - 1;
     }
     assert_eq!(pauses[..8], [10, 20, 40, 80, 160, 320, 600, 600]);
@@ -1264,11 +1265,13 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     let provider = Books {
         captured: AMOUNT,
         surplus_refunded: AMOUNT,
+        refunded: Fen::ZERO,
     };
     assert_eq!(check_at_rest(&bench.order, provider), Ok(()));
     let kept_by_provider = Books {
         captured: AMOUNT,
         surplus_refunded: Fen::ZERO,
+        refunded: Fen::ZERO,
     };
     assert_eq!(
         check_at_rest(&bench.order, kept_by_provider).map_err(|broken| broken.invariant),
@@ -1665,7 +1668,7 @@ fn healthy(bench: &Bench, truth: &mut Truth, effect: &Effect) -> Command {
                 Truth::Closed | Truth::Paid => CloseAnswer::AlreadyPaid,
             },
         ),
-        Effect::RefundSurplus { refund } => Command::RefundAnswer {
+        Effect::Refund { refund } | Effect::RepairRefund { refund } => Command::RefundAnswer {
             refund,
             answer: RefundAnswer::Succeeded,
         },
@@ -1758,15 +1761,10 @@ proptest! {
                         .order
                         .attempt(attempt)
                         .is_some_and(|it| it.is_live() && it.may_be_payable()),
-                    Effect::RefundSurplus { refund } => bench.order.captures.iter().any(|capture| {
-                        matches!(
-                            capture.standing,
-                            CaptureStanding::Surplus {
-                                refund: id,
-                                standing: RefundStanding::Pending { .. },
-                            } if id == refund
-                        )
-                    }),
+                    Effect::Refund { refund } | Effect::RepairRefund { refund } => bench
+                        .order
+                        .refund(refund)
+                        .is_some_and(|it| !it.standing.is_over()),
                 };
                 prop_assert!(intended, "{:?} of {:?} without its intent", effect, command);
             }

@@ -394,6 +394,7 @@ fn paid_once_or_not_at_all(rows: &Rows, books: &TheirBooks, report: &mut dyn FnM
         let provider = Books {
             captured: Fen::new(trades.iter().map(|trade| trade.captured()).sum()),
             surplus_refunded: Fen::new(trades.iter().map(|trade| trade.refunded()).sum()),
+            refunded: Fen::ZERO,
         };
         if let Err(violation) = check_at_rest(&row.order, provider) {
             report(format!("{}: {violation} ({provider:?})", row.id));

@@ -221,7 +221,7 @@ impl Shell {
                 let (events, effects) = without_closing(events, effects);
                 if self.mutated(Mutation::KeepEverything) {
                     let events = events.into_iter().map(kept).collect();
-                    let calls = |effect: &Effect| !matches!(effect, Effect::RefundSurplus { .. });
+                    let calls = |effect: &Effect| !matches!(effect, Effect::Refund { .. });
                     let effects = effects.into_iter().filter(calls).collect();
                     return Outcome::Applied { events, effects };
                 }
@@ -418,7 +418,7 @@ impl Shell {
                 };
                 Some(Command::CloseAnswer { attempt, answer })
             }
-            Effect::RefundSurplus { refund } => {
+            Effect::Refund { refund } => {
                 let attempt =
                     world
                         .row
@@ -434,6 +434,8 @@ impl Shell {
                 let answer = RefundAnswer::Succeeded;
                 Some(Command::RefundAnswer { refund, answer })
             }
+            // Nothing is abnormal in this world.
+            Effect::RepairRefund { .. } => None,
         }
     }
 
@@ -454,10 +456,8 @@ impl Shell {
             RefundId::from_ulid(Ulid(refund.ulid().0 + 100 * tries))
         };
         let refund = match effect {
-            Effect::RefundSurplus { refund } if self.mutated(Mutation::FreshRefundId) => {
-                fresh(*refund)
-            }
-            Effect::RefundSurplus { refund } => *refund,
+            Effect::Refund { refund } if self.mutated(Mutation::FreshRefundId) => fresh(*refund),
+            Effect::Refund { refund } => *refund,
             _ => RefundId::from_ulid(Ulid(0)),
         };
         let reply = self.provider(world, effect, &refund)?;
@@ -544,6 +544,7 @@ impl World {
         Books {
             captured: sum(paid.count()),
             surplus_refunded: sum(self.given_back.len()),
+            refunded: Fen::ZERO,
         }
     }
 

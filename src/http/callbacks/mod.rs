@@ -4,6 +4,8 @@
 //! disk, and never before; whatever is in doubt is answered with a 4xx or 5xx, so that the provider
 //! comes again. A duplicate gets the same acknowledgement and changes nothing.
 
+mod refunds;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -226,6 +228,9 @@ async fn handle(
             crash_point("c6");
             paid(provider, notice_id, &success, body, deps, now).await
         }
+        Ok(Notice::Refund { notice_id, news }) => {
+            refunds::told(provider, notice_id, &news, body, deps, now).await
+        }
         Ok(Notice::Other {
             notice_id, what, ..
         }) => {
@@ -256,7 +261,7 @@ async fn paid(
     now: Timestamp,
 ) -> Outcome {
     let Ok(number) = success.out_trade_no.parse::<OutTradeNo>() else {
-        return unknown(provider, success, body, deps, now).await;
+        return unknown(provider, &success.transaction_id, body, deps, now).await;
     };
     let account = &provider.account().id;
     match deps.orders.read(number.order).await {
@@ -264,7 +269,7 @@ async fn paid(
             return Outcome::Duplicate;
         }
         Ok(Some(_)) => {}
-        Ok(None) => return unknown(provider, success, body, deps, now).await,
+        Ok(None) => return unknown(provider, &success.transaction_id, body, deps, now).await,
         Err(error) => return orders_failed(&error),
     }
     let report = CaptureReport {
@@ -295,7 +300,9 @@ async fn paid(
             // A capture is a fact: the heart refuses none.
             crate::actors::Verdict::Refused(_) => Outcome::Unavailable("the order refused a fact"),
         },
-        Err(OrdersError::NotFound) => return unknown(provider, success, body, deps, now).await,
+        Err(OrdersError::NotFound) => {
+            return unknown(provider, &success.transaction_id, body, deps, now).await;
+        }
         Err(OrdersError::Rejected(Rejection::CaptureKnown)) => {
             // Recorded already, for another trade: one transaction cannot have paid two.
             let reference = success.transaction_id.as_ref();
@@ -332,16 +339,15 @@ fn is_recorded(
 }
 
 /// Money for a number that we do not know: 5xx at first, for a restore may be running; later it is
-/// kept for a person, and acknowledged.
+/// kept for a person, and acknowledged. `reference` is the provider's number of it.
 async fn unknown(
     provider: &dyn Provider,
-    success: &Success,
+    reference: &str,
     body: &Bytes,
     deps: &Deps,
     now: Timestamp,
 ) -> Outcome {
     let account = &provider.account().id;
-    let reference = success.transaction_id.as_ref();
     let known = match deps.store.evidence(account, reference).await {
         Ok(known) => known,
         Err(error) => return unavailable(&error),

@@ -498,8 +498,12 @@ fn refund(order: &Order, scene: Scene<'_>) -> Option<String> {
             return None;
         };
         Some(match standing {
-            RefundStanding::Pending { .. } => words.refunding.to_owned(),
-            RefundStanding::Failed { .. } => words.refund_stuck.to_owned(),
+            RefundStanding::Pending { .. } | RefundStanding::Processing { .. } => {
+                words.refunding.to_owned()
+            }
+            RefundStanding::Abnormal { .. } | RefundStanding::Failed { .. } => {
+                words.refund_stuck.to_owned()
+            }
             RefundStanding::Succeeded { at } => fill(
                 words.refunded,
                 &[

@@ -13,7 +13,9 @@ use crate::order::attempt::{
     Attempt, Claim, Closing, ClosingCause, ClosingStep, EndReason, Phase, Queries, Trade,
     TradeStanding,
 };
-use crate::order::state::{Capture, CaptureStanding, Mismatch, MismatchedField, RefundStanding};
+use crate::order::state::{
+    Capture, CaptureStanding, Mismatch, MismatchStanding, MismatchedField, RefundStanding,
+};
 use crate::order::{
     AccountId, AttemptId, AttemptNumber, CloseReason, CodeMode, Fen, LatePayment, MerchantId,
     Offer, Order, OrderId, PayerHash, Product, RefundId, Settlement, Terms, Timestamp, Wallet,
@@ -216,6 +218,9 @@ pub fn sample(state: State) -> StoredOrder {
                 amount: Fen::new(1),
                 field: MismatchedField::Amount,
                 heard_at: NOW,
+                account: None,
+                currency: None,
+                standing: MismatchStanding::Waiting,
             });
         }
         State::Paid | State::PaidLate | State::Duplicate => {
@@ -230,7 +235,9 @@ pub fn sample(state: State) -> StoredOrder {
                         standing: RefundStanding::Pending {
                             next_at: NOW,
                             tries: 1,
+                            underfunded: false,
                         },
+                        round: 0,
                     },
                 ));
             }
@@ -243,6 +250,7 @@ pub fn sample(state: State) -> StoredOrder {
                 CaptureStanding::Surplus {
                     refund: RefundId::from_ulid(Ulid(3)),
                     standing: RefundStanding::Succeeded { at: NOW },
+                    round: 0,
                 },
             ));
             order.settlement = Settlement::Closed {

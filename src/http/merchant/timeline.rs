@@ -229,12 +229,109 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             details.fact("because", json!(reason.as_str()));
             ("order_closed", "The order is closed.".to_owned())
         }
-        Event::SurplusRefundAsked { refund, tries, .. } => {
+        Event::RefundRequested {
+            refund,
+            merchant_refund_no,
+            amount,
+            ..
+        } => {
+            details.fact("refund", json!(refund));
+            details.fact("merchant_refund_no", json!(merchant_refund_no));
+            details.fact("amount", json!(amount));
+            ("refund_requested", "A refund was accepted.".to_owned())
+        }
+        Event::RefundAsked {
+            refund,
+            tries,
+            next_at,
+        } => {
             details.fact("refund", json!(refund));
             details.fact("tries", json!(tries));
+            details.fact("next_at", json!(view.time(*next_at)));
             (
-                "surplus_refund_asked",
-                "The provider was asked to give the surplus back.".to_owned(),
+                "refund_asked",
+                "The provider was asked for the refund, or what became of it.".to_owned(),
+            )
+        }
+        Event::RefundAccepted { refund, .. } => {
+            details.fact("refund", json!(refund));
+            (
+                "refund_accepted",
+                "The provider has accepted the refund: the money is on its way.".to_owned(),
+            )
+        }
+        Event::RefundAbnormal { refund, .. } => {
+            details.fact("refund", json!(refund));
+            (
+                "refund_abnormal",
+                "The payer's account cannot take the refund.".to_owned(),
+            )
+        }
+        Event::RefundRepairAsked { refund, .. } => {
+            details.fact("refund", json!(refund));
+            (
+                "refund_repair_asked",
+                "An operator named another destination for the refund.".to_owned(),
+            )
+        }
+        Event::RefundUnderfunded { refund } => {
+            details.fact("refund", json!(refund));
+            (
+                "refund_underfunded",
+                "The school's balance at the provider is too small for the refund.".to_owned(),
+            )
+        }
+        Event::RefundRenewed { refund, round, .. } => {
+            details.fact("refund", json!(refund));
+            details.fact("round", json!(round));
+            (
+                "refund_renewed",
+                "The refund begins anew under a new number.".to_owned(),
+            )
+        }
+        Event::RefundSucceeded { refund } => {
+            details.fact("refund", json!(refund));
+            ("refund_succeeded", "The refund went back.".to_owned())
+        }
+        Event::RefundFailed { refund } => {
+            details.fact("refund", json!(refund));
+            (
+                "refund_failed",
+                "The provider refused the refund for good.".to_owned(),
+            )
+        }
+        Event::SettlementProposed { mismatch, by, .. } => {
+            details.fact("mismatch", json!(mismatch));
+            details.fact("by", json!(by));
+            (
+                "settlement_proposed",
+                "One operator has said how the odd money is to be settled; another must agree."
+                    .to_owned(),
+            )
+        }
+        Event::MismatchSettled {
+            mismatch,
+            by,
+            refund,
+            ..
+        } => {
+            details.fact("mismatch", json!(mismatch));
+            details.fact("by", json!(by));
+            details.fact("refund", json!(refund));
+            (
+                "mismatch_settled",
+                "A second operator agreed how the odd money is settled.".to_owned(),
+            )
+        }
+        Event::MismatchRefunded { refund } => {
+            details.fact("refund", json!(refund));
+            ("mismatch_refunded", "The odd money went back.".to_owned())
+        }
+        Event::MismatchRefundFailed { refund } => {
+            details.fact("refund", json!(refund));
+            (
+                "mismatch_refund_failed",
+                "The provider refused to give the odd money back.".to_owned(),
             )
         }
         Event::SurplusRefunded { refund } => {
@@ -253,6 +350,11 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
                 Attention::MismatchedCapture => "money does not fit its trade",
                 Attention::InTimeAfterClosing => "money in time for an order that had closed",
                 Attention::SurplusRefundFailed => "a surplus could not be given back",
+                Attention::RefundAbnormal => "the payer's account cannot take a refund",
+                Attention::RefundUnderfunded => "the school's balance is too small for a refund",
+                Attention::RefundStuck => "a refund does not come to an end",
+                Attention::MismatchRefundFailed => "odd money could not be given back",
+                Attention::ForeignRefund => "money went back by the provider's console",
                 Attention::ClosingStuck => "a code could not be ended in time",
             };
             details.fact("because", json!(why));

@@ -65,7 +65,18 @@ impl Standing {
             | Refusal::UnknownAttempt
             | Refusal::AttemptClosing { .. }
             | Refusal::WalletRequired
-            | Refusal::TooManyAttempts => Self::Expired,
+            | Refusal::TooManyAttempts
+            // What merchants and operators are told, never a phone.
+            | Refusal::NotRefundable
+            | Refusal::RefundExceedsCaptured { .. }
+            | Refusal::RefundNoConflict { .. }
+            | Refusal::TooManyRefunds
+            | Refusal::UnknownRefund
+            | Refusal::RefundStands
+            | Refusal::UnknownMismatch
+            | Refusal::MismatchSettled
+            | Refusal::OtherProposal
+            | Refusal::CannotGoBack => Self::Expired,
         }
     }
 

@@ -1,13 +1,13 @@
-//! Money: what a capture is to the order, and the refund of what it does not owe.
+//! Money: what a capture is to the order. What it does not owe goes back (`refunds`).
 
-use super::{Draft, REFUND_BACK_OFF_MS, REFUND_STUCK_TRIES, already, doubled};
+use super::{Draft, REFUND_BACK_OFF_MS, already, doubled};
 use crate::order::attempt::{EndReason, Phase};
-use crate::order::command::{CaptureReport, RefundAnswer};
+use crate::order::command::CaptureReport;
 use crate::order::effect::{Answer, Effect, Outcome};
 use crate::order::event::{Attention, Event};
-use crate::order::ids::RefundId;
 use crate::order::state::{
-    Capture, CaptureStanding, Mismatch, MismatchedField, Order, RefundStanding, Settlement,
+    Capture, CaptureStanding, Mismatch, MismatchStanding, MismatchedField, Order, RefundStanding,
+    Settlement,
 };
 use crate::order::terms::Wallet;
 use crate::order::time::Timestamp;
@@ -41,7 +41,9 @@ pub(super) fn capture(order: &Order, report: &CaptureReport, now: Timestamp) -> 
             standing: RefundStanding::Pending {
                 next_at: now.plus_ms(doubled(REFUND_BACK_OFF_MS, 1)),
                 tries: 1,
+                underfunded: false,
             },
+            round: 0,
         }
     };
     let mut draft = Draft::of(order, now);
@@ -73,7 +75,7 @@ pub(super) fn capture(order: &Order, report: &CaptureReport, now: Timestamp) -> 
         }
         draft.push(Event::OrderPaid);
     } else {
-        draft.effect(Effect::RefundSurplus {
+        draft.effect(Effect::Refund {
             refund: report.surplus_refund,
         });
         if in_time && matches!(order.settlement, Settlement::Closed { .. }) {
@@ -129,80 +131,13 @@ fn mismatched(
             amount: report.amount,
             field,
             heard_at: now,
+            account: Some(report.account.clone()),
+            currency: Some(report.currency.clone()),
+            standing: MismatchStanding::Waiting,
         },
     });
     draft.push(Event::AttentionRaised {
         why: Attention::MismatchedCapture,
     });
     draft.finish()
-}
-
-/// The provider's word on a surplus refund. One that proves nothing changes nothing: the next try,
-/// under the same number, is on disk already.
-pub(super) fn refund_answered(
-    order: &Order,
-    refund: RefundId,
-    answer: RefundAnswer,
-    now: Timestamp,
-) -> Outcome {
-    let standing = surplus(order).find_map(|(id, standing)| (id == refund).then_some(standing));
-    let mut draft = Draft::of(order, now);
-    match (standing, answer) {
-        // A success is a fact, even after the provider's "no": it may have been mended there.
-        (
-            Some(RefundStanding::Pending { .. } | RefundStanding::Failed { .. }),
-            RefundAnswer::Succeeded,
-        ) => draft.push(Event::SurplusRefunded { refund }),
-        (Some(RefundStanding::Pending { .. }), RefundAnswer::Failed) => {
-            draft.push(Event::SurplusRefundFailed { refund });
-            draft.push(Event::AttentionRaised {
-                why: Attention::SurplusRefundFailed,
-            });
-        }
-        (
-            Some(RefundStanding::Pending { .. }),
-            RefundAnswer::Processing | RefundAnswer::Unknown,
-        ) => return already(Answer::Same),
-        _ => return already(Answer::Stale),
-    }
-    draft.finish()
-}
-
-/// Every surplus refund, and how it stands.
-pub(super) fn surplus(order: &Order) -> impl Iterator<Item = (RefundId, RefundStanding)> + '_ {
-    order
-        .captures
-        .iter()
-        .filter_map(|capture| match capture.standing {
-            CaptureStanding::Surplus { refund, standing } => Some((refund, standing)),
-            CaptureStanding::Kept => None,
-        })
-}
-
-impl Draft {
-    /// Asks again for every refund that is due.
-    pub(super) fn ask_refunds(&mut self) {
-        let now = self.now;
-        let due: Vec<_> = surplus(&self.order)
-            .filter_map(|(refund, standing)| match standing {
-                RefundStanding::Pending { next_at, tries } if next_at <= now => {
-                    Some((refund, tries.saturating_add(1)))
-                }
-                _ => None,
-            })
-            .collect();
-        for (refund, tries) in due {
-            self.push(Event::SurplusRefundAsked {
-                refund,
-                next_at: now.plus_ms(doubled(REFUND_BACK_OFF_MS, tries)),
-                tries,
-            });
-            self.effect(Effect::RefundSurplus { refund });
-            if tries == REFUND_STUCK_TRIES {
-                self.push(Event::AttentionRaised {
-                    why: Attention::SurplusRefundFailed,
-                });
-            }
-        }
-    }
 }

@@ -2,12 +2,12 @@
 
 use super::{
     CLOSING_STUCK_MS, Draft, QUERY_EVERY_MS, QUERY_SCHEDULE_MS, QUERY_SPACING_MS,
-    SHORTEST_TRADE_MS, already, captures,
+    SHORTEST_TRADE_MS, already,
 };
 use crate::order::attempt::{Attempt, Closing, ClosingCause, Phase, TradeStanding};
 use crate::order::effect::{Answer, Effect, Outcome};
 use crate::order::event::{Attention, Event};
-use crate::order::state::{Order, RefundStanding};
+use crate::order::state::Order;
 use crate::order::time::Timestamp;
 
 /// Whatever is due at `now`, in one commit. Recovery after a crash is this and nothing else: every
@@ -155,11 +155,8 @@ impl Order {
             None if self.is_open() => self.terms.closes_at(),
             None => None,
         };
-        captures::surplus(self)
-            .filter_map(|(_, standing)| match standing {
-                RefundStanding::Pending { next_at, .. } => Some(next_at),
-                _ => None,
-            })
+        self.every_refund()
+            .filter_map(|refund| refund.standing.next_at())
             .chain(live)
             .min()
     }

@@ -9,6 +9,7 @@ mod captures;
 mod claims;
 mod closing;
 mod due;
+mod refunds;
 mod trades;
 
 use super::attempt::{Attempt, ClosingCause, EndReason, Phase};
@@ -51,10 +52,19 @@ pub const WAIT_EVERY_MS: i64 = 15_000;
 pub const CALL_TIMEOUT_MS: i64 = 30_000;
 /// A closing that lasts longer raises `order.attention` (reliability Q7).
 pub const CLOSING_STUCK_MS: i64 = 600_000;
-/// The first and the longest pause between two tries of one surplus refund.
+/// The first and the longest pause between two tries of one refund.
 pub const REFUND_BACK_OFF_MS: (i64, i64) = (10_000, 600_000);
-/// The try of a surplus refund, some 70 minutes after the first, that also calls for a person.
+/// The try of a refund, some 70 minutes after the first, that also calls for a person.
 pub const REFUND_STUCK_TRIES: u16 = 12;
+/// The pauses between two questions about a refund that the provider has accepted: wallets take
+/// minutes, bank cards days (`WeChat` Pay protocol, refund rules).
+pub const PROCESSING_BACK_OFF_MS: (i64, i64) = (60_000, 21_600_000);
+/// The question, some five days after the first, that also calls for a person.
+pub const PROCESSING_STUCK_TRIES: u16 = 28;
+/// The pauses between two questions about a refund that waits for a person.
+pub const ABNORMAL_BACK_OFF_MS: (i64, i64) = (3_600_000, 86_400_000);
+/// Refunds of one payment (`WeChat` Pay protocol, refund rules).
+pub const MOST_REFUNDS: usize = 50;
 
 /// What `command` means for `order` at `now`. Pure: equal inputs give equal answers, here, in the
 /// model, in replay.
@@ -76,9 +86,21 @@ pub fn decide(order: &Order, command: &Command, now: Timestamp) -> Outcome {
             closing::close_answered(order, *attempt, *answer, now)
         }
         Command::Capture(report) => captures::capture(order, report, now),
-        Command::RefundAnswer { refund, answer } => {
-            captures::refund_answered(order, *refund, *answer, now)
-        }
+        Command::RefundAnswer { refund, answer } => refunds::answered(order, *refund, *answer, now),
+        Command::Refund {
+            refund,
+            merchant_refund_no,
+            amount,
+        } => refunds::request(order, *refund, merchant_refund_no, *amount, now),
+        Command::RetryRefund { refund } => refunds::retry(order, *refund, now),
+        Command::RepairRefund { refund } => refunds::repair(order, *refund, now),
+        Command::SettleMismatch {
+            mismatch,
+            by,
+            operator,
+            refund,
+        } => refunds::settle(order, *mismatch, *by, *operator, *refund, now),
+        Command::ForeignRefund { attempt } => refunds::foreign(order, *attempt, now),
         Command::Tick => due::tick(order, now),
     }
 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::civil::Date;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock::Clock;
@@ -25,8 +26,8 @@ use crate::order::{
 };
 use crate::provider::http;
 use crate::provider::{
-    AccountSettings, Notice, NoticeError, OauthError, PayParameters, PayerId, Provider,
-    ProviderError, RefundRequest, TradeRequest, TradeState,
+    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
+    PayerId, Provider, ProviderError, RefundDestination, RefundRequest, TradeRequest, TradeState,
 };
 use crate::random::Random;
 use client::{Client, Reply};
@@ -187,6 +188,18 @@ impl Provider for Connector {
             Reply::Done(response) => response.refund_state(request),
             _ => RefundAnswer::Unknown,
         }
+    }
+
+    async fn repair_refund(
+        &self,
+        request: &RefundRequest,
+        _destination: &RefundDestination,
+    ) -> RefundAnswer {
+        self.query_refund(request).await
+    }
+
+    async fn bill(&self, _kind: BillKind, _date: Date) -> Result<Bill, BillError> {
+        Err(BillError::NotOffered)
     }
 
     fn pay_parameters(

@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::civil::Date;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::form_urlencoded::byte_serialize;
@@ -25,8 +26,8 @@ use crate::order::{
 };
 use crate::provider::http::{self, Outcome};
 use crate::provider::{
-    AccountSettings, Notice, NoticeError, OauthError, PayParameters, PayerId, Provider,
-    ProviderError, RefundRequest, TradeRequest, TradeState,
+    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
+    PayerId, Provider, ProviderError, RefundDestination, RefundRequest, TradeRequest, TradeState,
 };
 use crate::random::Random;
 use client::{Client, Reply};
@@ -173,6 +174,18 @@ impl Provider for Connector {
             Reply::Done { status: 200, body } => Self::refund_answer(&body, request),
             _ => RefundAnswer::Unknown,
         }
+    }
+
+    async fn repair_refund(
+        &self,
+        request: &RefundRequest,
+        _destination: &RefundDestination,
+    ) -> RefundAnswer {
+        self.query_refund(request).await
+    }
+
+    async fn bill(&self, _kind: BillKind, _date: Date) -> Result<Bill, BillError> {
+        Err(BillError::NotOffered)
     }
 
     fn pay_parameters(

@@ -369,9 +369,21 @@ fn attempt_of(event: &Event) -> Option<AttemptNumber> {
         | Event::MoneyMismatched { .. }
         | Event::OrderPaid
         | Event::OrderClosed { .. }
-        | Event::SurplusRefundAsked { .. }
+        | Event::RefundRequested { .. }
+        | Event::RefundAsked { .. }
+        | Event::RefundAccepted { .. }
+        | Event::RefundAbnormal { .. }
+        | Event::RefundRepairAsked { .. }
+        | Event::RefundUnderfunded { .. }
+        | Event::RefundRenewed { .. }
+        | Event::RefundSucceeded { .. }
+        | Event::RefundFailed { .. }
         | Event::SurplusRefunded { .. }
         | Event::SurplusRefundFailed { .. }
+        | Event::SettlementProposed { .. }
+        | Event::MismatchSettled { .. }
+        | Event::MismatchRefunded { .. }
+        | Event::MismatchRefundFailed { .. }
         | Event::AttentionRaised { .. } => None,
     }
 }

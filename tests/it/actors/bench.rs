@@ -20,8 +20,9 @@ use enrollpay::order::{
     RefundAnswer, RefundId, Status, Terms, Timestamp, TradeAnswer, Wallet, WebhookType,
 };
 use enrollpay::provider::{
-    AccountSettings, Notice, NoticeError, OauthError, PayParameters, PayerId, Provider,
-    ProviderError, Providers, RefundRequest, Success, TradeRequest, TradeState,
+    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
+    PayerId, Provider, ProviderError, Providers, RefundDestination, RefundRequest, Success,
+    TradeRequest, TradeState,
 };
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
@@ -146,6 +147,14 @@ impl Provider for FakeProvider {
     async fn query_refund(&self, request: &RefundRequest) -> RefundAnswer {
         self.note(format!("query refund {}", request.refund_no));
         RefundAnswer::Unknown
+    }
+
+    async fn repair_refund(&self, _: &RefundRequest, _: &RefundDestination) -> RefundAnswer {
+        RefundAnswer::Unknown
+    }
+
+    async fn bill(&self, _: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
+        Err(BillError::NotOffered)
     }
 
     fn pay_parameters(

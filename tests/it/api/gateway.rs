@@ -17,8 +17,9 @@ use enrollpay::order::{
     TradeAnswer, Wallet,
 };
 use enrollpay::provider::{
-    AccountSettings, Notice, NoticeError, OauthError, PayParameters, PayerId, Provider,
-    ProviderError, Providers, RefundRequest, TradeRequest, TradeState,
+    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
+    PayerId, Provider, ProviderError, Providers, RefundDestination, RefundRequest, TradeRequest,
+    TradeState,
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealer};
@@ -94,6 +95,14 @@ impl Provider for ScriptedProvider {
 
     async fn query_refund(&self, _: &RefundRequest) -> RefundAnswer {
         RefundAnswer::Succeeded
+    }
+
+    async fn repair_refund(&self, _: &RefundRequest, _: &RefundDestination) -> RefundAnswer {
+        RefundAnswer::Succeeded
+    }
+
+    async fn bill(&self, _: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
+        Err(BillError::NotOffered)
     }
 
     fn pay_parameters(

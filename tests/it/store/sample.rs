@@ -264,7 +264,9 @@ pub fn surplus(before: &Order, transaction_id: &str, refund: RefundId) -> OrderW
         standing: RefundStanding::Pending {
             next_at: at(5),
             tries: 0,
+            underfunded: false,
         },
+        round: 0,
     };
     let capture = capture(before, transaction_id, standing);
     let event = Event::MoneyCaptured {
