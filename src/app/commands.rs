@@ -6,30 +6,46 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::AppError;
 use crate::config::Config;
-use crate::operations::{Operation, OperationError, Operations};
+use crate::operations::{Operation, OperationError, Operations, Operator};
+
+/// What travels over the socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instruction {
+    /// The person's name, where the login name does not tell.
+    pub operator: Option<String>,
+    pub operation: Operation,
+}
 
 /// Runs one operation, wherever the store can be reached.
-pub fn run(config: &Config, operation: Operation) -> Result<Value, AppError> {
+pub fn run(config: &Config, instruction: Instruction) -> Result<Value, AppError> {
     actix_web::rt::System::new().block_on(async {
         let socket = config.admin_socket();
         if socket.exists() {
-            match send(&socket, &operation).await {
+            match send(&socket, &instruction).await {
                 Err(AppError::NoNode) => {}
                 answered => return answered,
             }
         }
+        let operator = Operator::of(own_user(), instruction.operator.as_deref())?;
         let operations = super::open_operations(config)?;
-        let answer = operations.run(operation).await;
+        let answer = operations.run(&operator, instruction.operation).await;
         operations.store.close().await;
         Ok(answer?)
     })
 }
 
-async fn send(socket: &Path, operation: &Operation) -> Result<Value, AppError> {
+/// Who runs this process.
+pub(super) fn own_user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+async fn send(socket: &Path, instruction: &Instruction) -> Result<Value, AppError> {
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .timeout(std::time::Duration::from_secs(30))
@@ -37,7 +53,7 @@ async fn send(socket: &Path, operation: &Operation) -> Result<Value, AppError> {
         .map_err(|error| AppError::Socket(error.to_string()))?;
     let answer = client
         .post("http://node/operations")
-        .json(operation)
+        .json(instruction)
         .send()
         .await
         .map_err(|error| {
@@ -108,12 +124,21 @@ pub(super) fn listen(
 async fn operate(
     operations: web::Data<Operations>,
     request: actix_web::HttpRequest,
-    operation: web::Json<Operation>,
+    instruction: web::Json<Instruction>,
 ) -> HttpResponse {
     let user = request.conn_data::<Peer>().and_then(|peer| peer.user);
-    let operation = operation.into_inner();
-    let name = operation_name(&operation);
-    let outcome = operations.run(operation).await;
+    let Instruction {
+        operator,
+        operation,
+    } = instruction.into_inner();
+    let name = operation.name();
+    let outcome = match user.map(|user| Operator::of(user, operator.as_deref())) {
+        Some(Ok(by)) => operations.run(&by, operation).await,
+        Some(Err(error)) => Err(error),
+        None => Err(OperationError::State(
+            "the kernel does not say who is at the other end of the socket",
+        )),
+    };
     tracing::info!(
         operation = name,
         user,
@@ -125,20 +150,11 @@ async fn operate(
         Err(error) => {
             let body = json!({ "error": error.to_string() });
             match error {
-                OperationError::Store(_) => HttpResponse::ServiceUnavailable().json(body),
+                OperationError::Store(_) | OperationError::Unanswered(_) => {
+                    HttpResponse::ServiceUnavailable().json(body)
+                }
                 _ => HttpResponse::BadRequest().json(body),
             }
         }
-    }
-}
-
-const fn operation_name(operation: &Operation) -> &'static str {
-    match operation {
-        Operation::MerchantCreate { .. } => "merchant create",
-        Operation::MerchantSet { .. } => "merchant set",
-        Operation::MerchantList => "merchant list",
-        Operation::MerchantRotateKey { .. } => "merchant rotate-key",
-        Operation::EventList { .. } => "event list",
-        Operation::EventResend { .. } => "event resend",
     }
 }

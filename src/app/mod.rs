@@ -101,6 +101,7 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
     let guard = Guard::new(webhook_policy(config), Arc::new(SystemLookup));
     Operations {
         store: Arc::clone(&foundation.store),
+        orders: None,
         sealer: keys.sealer.clone(),
         clock: Arc::clone(&foundation.clock),
         random: Arc::clone(&foundation.random),
@@ -112,6 +113,7 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
                 checked.map(drop).map_err(|refused| refused.to_string())
             })
         }),
+        zone_minutes: config.zone,
     }
 }
 

@@ -54,7 +54,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let foundation = Foundation::open(&config)?;
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
-    let operations = super::operations(&config, &foundation, &keys);
+    let mut operations = super::operations(&config, &foundation, &keys);
     let demo = DemoMode::start(&config, &foundation, &keys)?;
     let origin = demo.as_ref().and_then(DemoMode::simulator_origin);
     let providers = accounts::connect(&config, &foundation, &keys, origin)?;
@@ -188,6 +188,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             .map_err(|error| AppError::Start(format!("admin.listen: {error}")))?
             .run()
     };
+    operations.orders = Some(shards.orders());
     let command_server = commands::listen(&config.admin_socket(), operations)?;
     let handles = [
         public_server.handle(),

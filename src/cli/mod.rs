@@ -2,10 +2,13 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 75 try again later, 78 wrong configuration.
 
 mod call;
+mod capture;
 mod event;
+mod ledger;
 mod merchant;
 mod migrate;
 mod output;
+mod refund;
 mod serve;
 mod simulate;
 
@@ -14,7 +17,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::commands;
 use crate::config::{Config, ConfigError};
+use crate::operations::Operation;
 
 pub use output::Format;
 
@@ -37,6 +42,9 @@ struct Arguments {
     /// How data is printed; json where the output is not a terminal.
     #[arg(long, global = true, value_enum)]
     format: Option<Format>,
+    /// Who acts, for the log of what operators did; the login name by default.
+    #[arg(long, global = true, value_name = "NAME")]
+    operator: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -50,9 +58,17 @@ enum Command {
     /// Merchants: enrolment systems and their keys.
     #[command(subcommand)]
     Merchant(merchant::Merchant),
-    /// Webhook events that were not delivered.
+    /// Webhook events: what was not delivered, and what shall be once more.
     #[command(subcommand)]
     Event(event::Event),
+    /// Money that fits no order, settled by two people.
+    #[command(subcommand)]
+    Capture(capture::Capture),
+    /// Refunds that do not come to their end.
+    #[command(subcommand)]
+    Refund(refund::Refund),
+    /// What each book holds, or the lines of one order.
+    Ledger(ledger::Ledger),
     /// A signed request to the merchant API.
     Call(call::Call),
     /// The provider simulators alone, for tests and load on another port.
@@ -107,12 +123,32 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let format = arguments.format.unwrap_or_else(Format::of_standard_output);
     let load = || Config::load(arguments.config.as_deref(), std::env::vars());
+    let operate = |operation| operate(&load()?, arguments.operator.clone(), operation, format);
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&load()?),
         Command::Migrate => migrate::run(&load()?),
-        Command::Merchant(merchant) => merchant.run(&load()?, format),
-        Command::Event(event) => event.run(&load()?, format),
+        Command::Merchant(merchant) => operate(merchant.operation()),
+        Command::Event(event) => operate(event.operation()),
+        Command::Capture(capture) => operate(capture.operation()?),
+        Command::Refund(refund) => operate(refund.operation()?),
+        Command::Ledger(ledger) => operate(ledger.operation()),
         Command::Call(call) => call.run(&load()?),
         Command::Simulate(simulate) => simulate.run(),
     }
+}
+
+/// Has an operation done beside a running node, or in the store itself, and prints its answer.
+fn operate(
+    config: &Config,
+    operator: Option<String>,
+    operation: Operation,
+    format: Format,
+) -> Result<(), Failure> {
+    let instruction = commands::Instruction {
+        operator,
+        operation,
+    };
+    let answer = commands::run(config, instruction).map_err(Failure::new)?;
+    output::print(&answer, format);
+    Ok(())
 }

@@ -23,7 +23,9 @@ use super::merchant::{
 use super::problem::{CATALOGUE, FieldError};
 
 pub use events::{EventIdPath, EventListBody, EventsQuery, ResentBody, WebhookBody};
-pub use refunds::{NewRefundBody, OrderRefundBody, RefundBody, RefundIdPath, RefundListBody};
+pub use refunds::{
+    NewRefundBody, OrderRefundBody, RefundBody, RefundIdPath, RefundListBody, example_refund,
+};
 
 /// Gathers the endpoints of the merchant API.
 #[derive(OpenApi)]

@@ -75,9 +75,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "view", "faults",
         ],
     ),
+    // Operators' commands on an order go through its actor, as everybody's do, and write times as the
+    // API does.
     (
         "operations",
-        &["order", "clock", "random", "sealing", "store"],
+        &[
+            "order", "clock", "random", "sealing", "store", "actors", "view",
+        ],
     ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),

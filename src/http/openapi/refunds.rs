@@ -1,5 +1,6 @@
 //! The shapes of refunds.
 
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::WalletName;
@@ -18,9 +19,7 @@ pub struct RefundIdPath {
 
 /// A refund to be made.
 #[derive(ToSchema)]
-#[schema(as = NewRefund, example = json!({
-    "merchant_refund_no": "TK202104-000123-1", "amount": 3500, "reason": "一门课程停考",
-}))]
+#[schema(as = NewRefund, example = json!(example_refund()))]
 pub struct NewRefundBody {
     /// Your number of it, unique among your refunds for ever: letters, digits and _ - . : /
     #[schema(max_length = 64, min_length = 1, pattern = "^[A-Za-z0-9_.:/-]+$")]
@@ -107,4 +106,13 @@ pub struct RefundListBody {
     #[schema(pattern = "^list$")]
     object: String,
     data: Vec<RefundBody>,
+}
+
+/// The refund of the documentation.
+pub fn example_refund() -> Value {
+    json!({
+        "merchant_refund_no": "TK202104-000123-1",
+        "amount": 3500,
+        "reason": "一门课程停考",
+    })
 }

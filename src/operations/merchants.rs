@@ -1,127 +1,18 @@
-//! What operators do: the same functions, whether the command reaches a running node over its socket
-//! or opens the store itself.
-
-use std::fmt;
-use std::sync::Arc;
+//! Enrolment systems and their keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
-use crate::order::{AccountId, EventId, KeyId, MerchantId, Timestamp};
-use crate::random::Random;
-use crate::sealing::{Place, Sealed, Sealer};
-use crate::store::{
-    DeliveryState, DuplicatePolicy, Merchant, MerchantKey, OutboxEntry, Store, StoreError,
-    Transaction, WebhookSecret, Write,
-};
-
-/// One order of an operator. Over the socket it travels as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "operation", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Operation {
-    MerchantCreate {
-        name: String,
-        webhook_url: Option<String>,
-        /// `wechat=ID`, `alipay=ID`.
-        accounts: Vec<String>,
-    },
-    MerchantSet {
-        merchant: String,
-        #[serde(default)]
-        changes: MerchantChanges,
-    },
-    MerchantList,
-    MerchantRotateKey {
-        merchant: String,
-        overlap_seconds: i64,
-    },
-    EventList {
-        /// Parked ones only, or pending ones too.
-        all: bool,
-    },
-    EventResend {
-        event: String,
-    },
-}
-
-/// What `merchant set` may change; what is absent stays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MerchantChanges {
-    pub display_name: Option<String>,
-    pub help_payment: Option<String>,
-    pub help_fee: Option<String>,
-    pub webhook_url: Option<String>,
-    pub return_hosts: Option<Vec<String>>,
-    pub duplicate: Option<String>,
-}
-
-/// Why an operation was not done; nothing changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OperationError {
-    #[error("{what}: found {found}, expected {expected}")]
-    Wrong {
-        what: &'static str,
-        found: String,
-        expected: String,
-    },
-    #[error("no {what} {id}")]
-    NotFound { what: &'static str, id: String },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the store refused: {0}")]
-    Refused(String),
-}
-
-/// Checks an address that webhooks would go to; says what is expected where it does not fit.
-pub type WebhookUrlCheck =
-    Arc<dyn Fn(String) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
-
-/// Everything an operation needs.
-#[derive(Clone)]
-pub struct Operations {
-    pub store: Arc<dyn Store>,
-    pub sealer: Sealer,
-    pub clock: Arc<dyn Clock>,
-    pub random: Arc<dyn Random>,
-    /// The configured accounts and the wallet of each.
-    pub accounts: Vec<(AccountId, crate::order::Wallet)>,
-    pub check_webhook_url: WebhookUrlCheck,
-}
-
-impl fmt::Debug for Operations {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Operations").finish_non_exhaustive()
-    }
-}
+use super::{MerchantChanges, OperationError, Operations, Operator, wrong};
+use crate::order::{AccountId, KeyId, MerchantId, Timestamp, Wallet};
+use crate::sealing::{Place, Sealed};
+use crate::store::{DuplicatePolicy, Merchant, MerchantKey, WebhookSecret, Write};
 
 impl Operations {
-    pub async fn run(&self, operation: Operation) -> Result<Value, OperationError> {
-        match operation {
-            Operation::MerchantCreate {
-                name,
-                webhook_url,
-                accounts,
-            } => self.merchant_create(name, webhook_url, &accounts).await,
-            Operation::MerchantSet { merchant, changes } => {
-                self.merchant_set(&merchant, changes).await
-            }
-            Operation::MerchantList => self.merchant_list().await,
-            Operation::MerchantRotateKey {
-                merchant,
-                overlap_seconds,
-            } => self.rotate_key(&merchant, overlap_seconds).await,
-            Operation::EventList { all } => self.event_list(all).await,
-            Operation::EventResend { event } => self.event_resend(&event).await,
-        }
-    }
-
-    async fn merchant_create(
+    pub(super) async fn merchant_create(
         &self,
+        by: &Operator,
         name: String,
         webhook_url: Option<String>,
         accounts: &[String],
@@ -133,7 +24,7 @@ impl Operations {
         if let Some(url) = &webhook_url {
             self.check_url(url).await?;
         }
-        let mut chosen: Vec<(AccountId, crate::order::Wallet)> = Vec::new();
+        let mut chosen: Vec<(AccountId, Wallet)> = Vec::new();
         for text in accounts {
             let known = self.account(text)?;
             if chosen.iter().any(|(_, wallet)| *wallet == known.1) {
@@ -172,8 +63,12 @@ impl Operations {
             created_at: now,
         };
         let key_id = key.id;
-        self.write(vec![Write::Merchant(merchant), Write::MerchantKey(key)])
-            .await?;
+        self.write(vec![
+            Write::Merchant(merchant),
+            Write::MerchantKey(key),
+            self.audit(by, "merchant create", &id.to_string(), "done"),
+        ])
+        .await?;
         Ok(json!({
             "merchant_id": id,
             "key_id": key_id,
@@ -182,8 +77,9 @@ impl Operations {
         }))
     }
 
-    async fn merchant_set(
+    pub(super) async fn merchant_set(
         &self,
+        by: &Operator,
         merchant: &str,
         changes: MerchantChanges,
     ) -> Result<Value, OperationError> {
@@ -215,17 +111,19 @@ impl Operations {
             };
         }
         let view = merchant_json(&merchant);
-        self.write(vec![Write::Merchant(merchant)]).await?;
+        let audit = self.audit(by, "merchant set", &merchant.id.to_string(), "done");
+        self.write(vec![Write::Merchant(merchant), audit]).await?;
         Ok(view)
     }
 
-    async fn merchant_list(&self) -> Result<Value, OperationError> {
+    pub(super) async fn merchant_list(&self) -> Result<Value, OperationError> {
         let merchants = self.store.merchants().await?;
         Ok(Value::Array(merchants.iter().map(merchant_json).collect()))
     }
 
-    async fn rotate_key(
+    pub(super) async fn rotate_key(
         &self,
+        by: &Operator,
         merchant: &str,
         overlap_seconds: i64,
     ) -> Result<Value, OperationError> {
@@ -249,37 +147,10 @@ impl Operations {
         let (key, secret) = self.new_key(merchant.id, now);
         let key_id = key.id;
         writes.push(Write::MerchantKey(key));
+        let target = format!("{} {key_id}", merchant.id);
+        writes.push(self.audit(by, "merchant rotate-key", &target, "done"));
         self.write(writes).await?;
         Ok(json!({ "merchant_id": merchant.id, "key_id": key_id, "secret": secret }))
-    }
-
-    async fn event_list(&self, all: bool) -> Result<Value, OperationError> {
-        let events = self.store.outbox_undelivered(all, 1000).await?;
-        Ok(Value::Array(events.iter().map(event_json).collect()))
-    }
-
-    /// Sends a delivered or parked event again: the same id and bytes.
-    async fn event_resend(&self, event: &str) -> Result<Value, OperationError> {
-        let not_found = || OperationError::NotFound {
-            what: "event",
-            id: event.to_owned(),
-        };
-        let id: EventId = event.parse().map_err(|_| not_found())?;
-        let entry = self.store.outbox_event(id).await?.ok_or_else(not_found)?;
-        let now = self.clock.now();
-        self.write(vec![Write::Delivery {
-            event: id,
-            state: DeliveryState::Pending,
-            tries: 0,
-            next_at: Some(now),
-            note: "resend asked for by an operator".to_owned(),
-            at: now,
-        }])
-        .await?;
-        Ok(event_json(&OutboxEntry {
-            state: DeliveryState::Pending,
-            ..entry
-        }))
     }
 
     fn new_key(&self, merchant: MerchantId, now: Timestamp) -> (MerchantKey, String) {
@@ -311,7 +182,7 @@ impl Operations {
             .map_err(|why| wrong("webhook_url", url, &why))
     }
 
-    fn account(&self, text: &str) -> Result<(AccountId, crate::order::Wallet), OperationError> {
+    fn account(&self, text: &str) -> Result<(AccountId, Wallet), OperationError> {
         let known = text.split_once('=').and_then(|(wallet, id)| {
             self.accounts
                 .iter()
@@ -331,24 +202,13 @@ impl Operations {
         })
     }
 
-    async fn merchant(&self, id: &str) -> Result<Merchant, OperationError> {
+    pub(super) async fn merchant(&self, id: &str) -> Result<Merchant, OperationError> {
         let not_found = || OperationError::NotFound {
             what: "merchant",
             id: id.to_owned(),
         };
         let parsed: MerchantId = id.parse().map_err(|_| not_found())?;
         self.store.merchant(parsed).await?.ok_or_else(not_found)
-    }
-
-    async fn write(&self, writes: Vec<Write>) -> Result<(), OperationError> {
-        let transaction = Transaction {
-            order: None,
-            writes,
-        };
-        for outcome in self.store.commit(vec![transaction]).await? {
-            outcome.map_err(|rejection| OperationError::Refused(rejection.to_string()))?;
-        }
-        Ok(())
     }
 }
 
@@ -357,14 +217,6 @@ fn webhook_secret_place(merchant: &str) -> Place<'_> {
         table: "merchants",
         column: "webhook_secret",
         row: merchant,
-    }
-}
-
-fn wrong(what: &'static str, found: &str, expected: &str) -> OperationError {
-    OperationError::Wrong {
-        what,
-        found: found.to_owned(),
-        expected: expected.to_owned(),
     }
 }
 
@@ -379,18 +231,5 @@ fn merchant_json(merchant: &Merchant) -> Value {
         "return_hosts": merchant.return_hosts,
         "duplicate": merchant.duplicate,
         "accounts": merchant.accounts,
-    })
-}
-
-fn event_json(event: &OutboxEntry) -> Value {
-    json!({
-        "event_id": event.id,
-        "type": event.kind,
-        "merchant_id": event.merchant,
-        "order_id": event.order,
-        "version": event.version,
-        "state": event.state,
-        "tries": event.tries,
-        "note": event.note,
     })
 }
