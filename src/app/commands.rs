@@ -2,6 +2,7 @@
 //! does not. A second process may not open the embedded file, so there is no third way.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -98,6 +99,9 @@ pub(super) fn listen(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
+    // Bound here: of a listener that it binds itself, actix says nobody's connections.
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let operations = Arc::new(operations);
     let server = HttpServer::new(move || {
         App::new()
@@ -114,10 +118,9 @@ pub(super) fn listen(
     })
     .workers(1)
     .disable_signals()
-    .bind_uds(socket)
+    .listen_uds(listener)
     .map_err(failed)?
     .run();
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(server)
 }
 

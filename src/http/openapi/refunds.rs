@@ -44,6 +44,8 @@ pub enum RefundStatus {
     Failed,
 }
 
+/// merchant: you asked. surplus: the order did not owe the money. mismatch: two operators decided so
+/// about money that did not fit.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum RefundCause {
@@ -61,8 +63,6 @@ pub struct OrderRefundBody {
     #[schema(pattern = "^refund$")]
     object: String,
     order_id: String,
-    /// merchant: you asked. surplus: the order did not owe the money. mismatch: two operators decided
-    /// so about money that did not fit.
     #[schema(inline)]
     cause: RefundCause,
     /// null where you did not ask.
