@@ -238,7 +238,8 @@ async fn handle(
         }) => {
             tracing::info!(account = %provider.account().id, what, "a notice without consequence");
             // Every verified word is acknowledged once stored (contract §5), this one too.
-            match keep(provider, &notice_id, what, body, deps, now).await {
+            let reason = format!("{}{what}", EvidenceRow::NOTED);
+            match keep(provider, &notice_id, &reason, body, deps, now).await {
                 Ok(()) => Outcome::Noted,
                 Err(error) => unavailable(&error),
             }

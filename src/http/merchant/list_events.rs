@@ -41,20 +41,17 @@ pub async fn list_events(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
     let has_more = events.len() > asked.limit;
     events.truncate(asked.limit);
     let position = events.last().map_or(asked.after, |(position, _)| *position);
-    // The bodies go out as they are stored: read and written again they might change.
-    let mut body = String::from(r#"{"object":"list","data":["#);
-    for (index, (_, event)) in events.iter().enumerate() {
-        if index > 0 {
-            body.push(',');
-        }
-        body.push_str(&stored_body(&deps, event)?);
-    }
+    let bodies = events
+        .iter()
+        .map(|(_, event)| stored_body(&deps, event))
+        .collect::<Result<Vec<_>, _>>()?;
     let next = event_cursor::write(&deps.sealer, merchant, position);
-    body.push_str(&format!(
-        r#"],"has_more":{},"next":{}}}"#,
-        json!(has_more),
+    // The bodies go out as they are stored: read and written again they might change.
+    let body = format!(
+        r#"{{"object":"list","data":[{}],"has_more":{has_more},"next":{}}}"#,
+        bodies.join(","),
         json!(next)
-    ));
+    );
     Ok(HttpResponse::Ok()
         .content_type(ContentType::json())
         .body(body))

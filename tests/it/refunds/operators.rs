@@ -199,7 +199,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
         order: None,
         writes: vec![
             evidence("4200009", "unknown_number"),
-            evidence("4200010", "an event that is not for us"),
+            evidence("4200010", "noted: an event that is not for us"),
         ],
     };
     gateway.store.commit(vec![transaction]).await.unwrap()[0]
@@ -209,7 +209,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
     assert_eq!(
         listed.as_array().unwrap().len(),
         1,
-        "only what may be money"
+        "only what asks for somebody"
     );
     assert_eq!(
         (&listed[0]["reference"], &listed[0]["standing"]),
