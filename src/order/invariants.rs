@@ -409,6 +409,10 @@ fn settling_goes_on(from: MismatchStanding, to: MismatchStanding) -> bool {
         (
             MismatchStanding::Waiting,
             MismatchStanding::Waiting | MismatchStanding::Proposed { .. },
+        )
+        | (
+            MismatchStanding::Proposed { .. },
+            MismatchStanding::SettledOutside { .. } | MismatchStanding::GoingBack { .. },
         ) => true,
         (
             MismatchStanding::Proposed {
@@ -416,10 +420,6 @@ fn settling_goes_on(from: MismatchStanding, to: MismatchStanding) -> bool {
             },
             MismatchStanding::Proposed { operator, .. },
         ) => first == operator,
-        (
-            MismatchStanding::Proposed { .. },
-            MismatchStanding::SettledOutside { .. } | MismatchStanding::GoingBack { .. },
-        ) => true,
         (MismatchStanding::SettledOutside { .. }, _) => from == to,
         (
             MismatchStanding::GoingBack {

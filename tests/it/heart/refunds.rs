@@ -301,12 +301,12 @@ fn an_abnormal_refund_waits_for_a_person_and_is_mended() {
     bench.now = bench.order.next_due_at().unwrap();
     assert_eq!(bench.tick(), [Effect::Refund { refund: id(1) }]);
 
-    let mend = Effect::RepairRefund { refund: id(1) };
-    assert_eq!(bench.apply(&repair), [mend.clone()]);
+    let mend = [Effect::RepairRefund { refund: id(1) }];
+    assert_eq!(bench.apply(&repair), mend);
     assert_eq!(bench.already(&repair).0, Answer::AskedJustNow);
     // No answer: told again.
     bench.now = bench.order.next_due_at().unwrap();
-    assert_eq!(bench.tick(), [mend]);
+    assert_eq!(bench.tick(), mend);
     bench.apply(&told(id(1), RefundAnswer::Processing));
     bench.apply(&told(id(1), RefundAnswer::Succeeded));
     assert_eq!(bench.order.refund_status(), "full");
@@ -319,13 +319,13 @@ fn what_the_provider_refused_for_good_begins_anew_under_a_new_number() {
     let retry = Command::RetryRefund { refund: surplus };
     assert_eq!(bench.already(&retry).0, Answer::AskedJustNow);
     bench.now = bench.now.plus_ms(QUERY_SPACING_MS);
-    let ask = Effect::Refund { refund: surplus };
-    assert_eq!(bench.apply(&retry), [ask.clone()], "asked sooner than due");
+    let ask = [Effect::Refund { refund: surplus }];
+    assert_eq!(bench.apply(&retry), ask, "asked sooner than due");
     bench.apply(&told(surplus, RefundAnswer::Failed));
     assert_eq!(raised(&bench, Attention::SurplusRefundFailed), 1);
     let number = |bench: &Bench| bench.order.refund(surplus).unwrap().number(&bench.order);
     let first = number(&bench);
-    assert_eq!(bench.apply(&retry), [ask]);
+    assert_eq!(bench.apply(&retry), ask);
     assert_eq!(number(&bench), format!("{first}R1"));
     bench.apply(&told(surplus, RefundAnswer::Succeeded));
     assert_eq!(bench.refused(&retry), Refusal::RefundStands);
