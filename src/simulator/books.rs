@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::bills::Planted;
 use super::people::{Person, Wallet};
 use crate::order::Timestamp;
 
@@ -102,15 +103,58 @@ pub struct Refund {
     pub done_at: Timestamp,
     /// How it ends: `SUCCESS`, `CLOSED`, `ABNORMAL`.
     pub ends: String,
+    /// Where its end is told.
+    #[serde(default)]
+    pub notify_url: Option<String>,
+    /// Made by hand in the merchant's console: the merchant's own system has never heard of it.
+    #[serde(default)]
+    pub by_console: bool,
+    /// What became of an `ABNORMAL` one.
+    #[serde(default)]
+    pub second_way: Option<SecondWay>,
+}
+
+/// The money of an abnormal refund, on its way to a bank account instead.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SecondWay {
+    pub at: Timestamp,
+    pub done_at: Timestamp,
+    /// `user_received_account`
+    pub account: String,
 }
 
 impl Refund {
-    pub fn status(&self, now: Timestamp) -> &str {
-        if now < self.done_at {
-            "PROCESSING"
-        } else {
-            &self.ends
+    /// Accepted now, done at once, successful.
+    pub(super) fn accepted(number: &str, id: String, amount: i64, now: Timestamp) -> Self {
+        Self {
+            number: number.to_owned(),
+            id,
+            amount,
+            reason: None,
+            fingerprint: String::new(),
+            accepted_at: now,
+            done_at: now,
+            ends: "SUCCESS".to_owned(),
+            notify_url: None,
+            by_console: false,
+            second_way: None,
         }
+    }
+
+    pub fn status(&self, now: Timestamp) -> &str {
+        match &self.second_way {
+            Some(way) if now >= way.done_at => "SUCCESS",
+            Some(way) if now >= way.at => "PROCESSING",
+            _ if now < self.done_at => "PROCESSING",
+            _ => &self.ends,
+        }
+    }
+
+    /// When the money arrived, or will.
+    pub fn arrives_at(&self) -> Timestamp {
+        self.second_way
+            .as_ref()
+            .map_or(self.done_at, |way| way.done_at)
     }
 
     /// Money that left, or is on its way.
@@ -123,6 +167,7 @@ impl Refund {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notice {
     pub id: String,
+    /// `WeChat`'s `event_type`, [`V2_REFUND`], or Alipay's `trade_status`.
     pub event: String,
     pub url: String,
     /// The plaintext: `WeChat`'s resource, or Alipay's parameters.
@@ -131,6 +176,17 @@ pub struct Notice {
     pub tries: Vec<Try>,
     pub acked: bool,
     pub given_up: bool,
+}
+
+/// The refund notice of the time before APIv3: XML, for refunds made without a `notify_url`.
+pub const V2_REFUND: &str = "V2_REFUND";
+
+impl Notice {
+    pub fn about_refund(&self) -> bool {
+        self.event == V2_REFUND
+            || self.event.starts_with("REFUND.")
+            || self.content.get("refund_fee").is_some()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -180,6 +236,14 @@ pub enum Refusal {
     OtherWallet(Wallet),
     #[error("支付未在订单有效期内开始")]
     NotBegun,
+    #[error("订单未支付")]
+    NotPaid,
+    #[error("退款金额须大于零且不超过可退金额")]
+    TooMuch,
+    #[error("该单号已被使用")]
+    NumberUsed,
+    #[error("金额与订单不一致")]
+    OtherAmount,
 }
 
 impl Refusal {
@@ -193,6 +257,10 @@ impl Refusal {
             Self::OtherPayer => "other_payer",
             Self::OtherWallet(_) => "other_wallet",
             Self::NotBegun => "not_begun",
+            Self::NotPaid => "not_paid",
+            Self::TooMuch => "too_much",
+            Self::NumberUsed => "number_used",
+            Self::OtherAmount => "other_amount",
         }
     }
 }
@@ -298,7 +366,8 @@ impl Trade {
             .map(|refund| {
                 json!({
                     "number": refund.number, "refund_id": refund.id, "amount": refund.amount,
-                    "status": refund.status(now), "accepted_at": refund.accepted_at, "done_at": refund.done_at,
+                    "status": refund.status(now), "accepted_at": refund.accepted_at, "done_at": refund.arrives_at(),
+                    "by_console": refund.by_console,
                 })
             })
             .collect();
@@ -337,6 +406,9 @@ pub struct Books {
     /// For readable, unique trade numbers.
     sequence: u64,
     pub(super) offset_ms: i64,
+    /// What the bills are to say wrong.
+    #[serde(default)]
+    pub(super) plants: Vec<Planted>,
 }
 
 /// A person as the file has it.
@@ -361,6 +433,21 @@ impl Books {
             .get(&wallet)?
             .values()
             .find(|trade| trade.trade_no.as_deref() == Some(trade_no))
+    }
+
+    /// The trade with such a refund.
+    pub fn refunding(
+        &mut self,
+        wallet: Wallet,
+        wanted: impl Fn(&Refund) -> bool,
+    ) -> Option<(&mut Trade, usize)> {
+        self.trades
+            .get_mut(&wallet)?
+            .values_mut()
+            .find_map(|trade| {
+                let index = trade.refunds.iter().position(&wanted)?;
+                Some((trade, index))
+            })
     }
 
     pub fn insert(&mut self, trade: Trade) {

@@ -9,6 +9,8 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::bills::{Plant, PlantError};
+use super::booking::{Booking, ConsoleRefund};
 use super::books::Refusal;
 use super::faults::{Fault, Rule};
 use super::handle::Handle;
@@ -31,6 +33,12 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/control/clock", web::post().to(advance))
         .route("/control/rotate", web::post().to(rotate))
         .route("/control/browsers", web::get().to(browsers))
+        .route("/control/bookings", web::post().to(book))
+        .route("/control/console_refund", web::post().to(console_refund))
+        .route("/control/bills/plant", web::post().to(plant))
+        .route("/control/bills/planted", web::get().to(planted))
+        .route("/control/bills/planted", web::delete().to(clear_plants))
+        .route("/control/silence", web::post().to(silence))
         .route("/control/faults", web::get().to(faults))
         .route("/control/faults", web::post().to(add_faults))
         .route("/control/faults", web::delete().to(clear_faults));
@@ -348,19 +356,92 @@ async fn browsers(world: Shared) -> HttpResponse {
     HttpResponse::Ok().json(list)
 }
 
+/// One or a list of them.
+fn one_or_many<T: serde::de::DeserializeOwned>(value: Value) -> Result<Vec<T>, serde_json::Error> {
+    if value.is_object() {
+        serde_json::from_value(value).map(|one| vec![one])
+    } else {
+        serde_json::from_value(value)
+    }
+}
+
+async fn book(world: Shared, body: web::Bytes) -> HttpResponse {
+    let bookings: Vec<Booking> = match one_or_many(read!(body)) {
+        Ok(bookings) => bookings,
+        Err(error) => return unreadable(&error),
+    };
+    match handle(&world).book(bookings).await {
+        Ok(captures) => HttpResponse::Ok().json(captures),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn console_refund(world: Shared, body: web::Bytes) -> HttpResponse {
+    let asked: ConsoleRefund = read!(body);
+    match handle(&world).refund_by_hand(&asked).await {
+        Ok(refund) => HttpResponse::Ok().json(refund),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn plant(world: Shared, body: web::Bytes) -> HttpResponse {
+    let plants: Vec<Plant> = match one_or_many(read!(body)) {
+        Ok(plants) => plants,
+        Err(error) => return unreadable(&error),
+    };
+    let handle = handle(&world);
+    let mut planted = Vec::new();
+    for plant in plants {
+        match handle.plant(plant).await {
+            Ok(done) => planted.push(done),
+            Err(error) => {
+                let status = match error {
+                    PlantError::NoSuchLine => StatusCode::NOT_FOUND,
+                    PlantError::Again => StatusCode::CONFLICT,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                return failed(status, "not_planted", &error.to_string());
+            }
+        }
+    }
+    HttpResponse::Ok().json(planted)
+}
+
+async fn planted(world: Shared) -> HttpResponse {
+    HttpResponse::Ok().json(handle(&world).planted())
+}
+
+async fn clear_plants(world: Shared) -> HttpResponse {
+    handle(&world).clear_plants().await;
+    HttpResponse::NoContent().finish()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Silence {
+    wallet: Option<Wallet>,
+    out_trade_no: Option<String>,
+    silent: Option<bool>,
+}
+
+async fn silence(world: Shared, body: web::Bytes) -> HttpResponse {
+    let silence: Silence = read!(body);
+    let handle = handle(&world);
+    handle.silence(
+        silence.wallet,
+        silence.out_trade_no.as_deref(),
+        silence.silent.unwrap_or(true),
+    );
+    HttpResponse::Ok().json(handle.faults())
+}
+
 async fn faults(world: Shared) -> HttpResponse {
     HttpResponse::Ok().json(handle(&world).faults())
 }
 
 /// One rule or a list of them.
 async fn add_faults(world: Shared, body: web::Bytes) -> HttpResponse {
-    let value: Value = read!(body);
-    let rules: Result<Vec<Rule>, _> = if value.is_object() {
-        serde_json::from_value(value).map(|rule| vec![rule])
-    } else {
-        serde_json::from_value(value)
-    };
-    let rules = match rules {
+    let rules: Vec<Rule> = match one_or_many(read!(body)) {
         Ok(rules) => rules,
         Err(error) => return unreadable(&error),
     };
