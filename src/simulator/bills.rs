@@ -1,7 +1,8 @@
 //! Bills: what the provider says, on the day after, that happened. The lines come from the books, as
-//! they stood when the bill was made; [`planted`] makes them wrong on demand; the formats and the calls
+//! they stood when the bill was made; `planted` makes them wrong on demand; the formats and the calls
 //! are each provider's own (`wechatpay/bills.rs`, `alipay/bills.rs`).
 
+mod plant;
 pub(super) mod planted;
 pub(super) mod sheet;
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use actix_web::web::Bytes;
 use jiff::civil::Date;
 
-pub use planted::{BillFile, Difference, Plant, PlantError, Planted};
+pub use plant::{BillFile, Difference, Plant, PlantError, Planted};
 
 use super::books::{Books, Product, Refund, Trade};
 use super::people::Wallet;

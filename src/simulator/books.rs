@@ -1,10 +1,16 @@
 //! The provider's own truth: trades, captures, refunds, codes handed out, notices sent. Everything
 //! the gateway claims can be held against these books (`GET /control/books`).
 
+mod refund;
+mod refusal;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use refund::{Refund, SecondWay};
+pub use refusal::Refusal;
 
 use super::bills::Planted;
 use super::people::{Person, Wallet};
@@ -89,80 +95,6 @@ pub struct Capture {
     pub by: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Refund {
-    /// `out_refund_no` / `out_request_no`.
-    pub number: String,
-    /// The provider's own number.
-    #[serde(rename = "refund_id")]
-    pub id: String,
-    pub amount: i64,
-    pub reason: Option<String>,
-    pub fingerprint: String,
-    pub accepted_at: Timestamp,
-    pub done_at: Timestamp,
-    /// How it ends: `SUCCESS`, `CLOSED`, `ABNORMAL`.
-    pub ends: String,
-    /// Where its end is told.
-    #[serde(default)]
-    pub notify_url: Option<String>,
-    /// Made by hand in the merchant's console: the merchant's own system has never heard of it.
-    #[serde(default)]
-    pub by_console: bool,
-    /// What became of an `ABNORMAL` one.
-    #[serde(default)]
-    pub second_way: Option<SecondWay>,
-}
-
-/// The money of an abnormal refund, on its way to a bank account instead.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SecondWay {
-    pub at: Timestamp,
-    pub done_at: Timestamp,
-    /// `user_received_account`
-    pub account: String,
-}
-
-impl Refund {
-    /// Accepted now, done at once, successful.
-    pub(super) fn accepted(number: &str, id: String, amount: i64, now: Timestamp) -> Self {
-        Self {
-            number: number.to_owned(),
-            id,
-            amount,
-            reason: None,
-            fingerprint: String::new(),
-            accepted_at: now,
-            done_at: now,
-            ends: "SUCCESS".to_owned(),
-            notify_url: None,
-            by_console: false,
-            second_way: None,
-        }
-    }
-
-    pub fn status(&self, now: Timestamp) -> &str {
-        match &self.second_way {
-            Some(way) if now >= way.done_at => "SUCCESS",
-            Some(way) if now >= way.at => "PROCESSING",
-            _ if now < self.done_at => "PROCESSING",
-            _ => &self.ends,
-        }
-    }
-
-    /// When the money arrived, or will.
-    pub fn arrives_at(&self) -> Timestamp {
-        self.second_way
-            .as_ref()
-            .map_or(self.done_at, |way| way.done_at)
-    }
-
-    /// Money that left, or is on its way.
-    pub fn counts(&self) -> bool {
-        self.ends != "CLOSED"
-    }
-}
-
 /// One event to tell, with every try.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notice {
@@ -215,54 +147,6 @@ pub struct OauthCode {
     pub person: String,
     pub dies_at: Timestamp,
     pub used: bool,
-}
-
-/// Why a payer is turned away. The text is what the phone shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("二维码无效或订单不存在")]
-    Unknown,
-    #[error("二维码已失效，请商家重新生成")]
-    CodeDead,
-    #[error("订单已超过支付时间")]
-    Expired,
-    #[error("订单已关闭")]
-    Closed,
-    #[error("订单已支付，请勿重复支付")]
-    Paid,
-    #[error("商家订单信息有误，请重新下单支付（该订单属于另一个账号）")]
-    OtherPayer,
-    #[error("请使用{}扫码", if *.0 == Wallet::Wechat { "微信" } else { "支付宝" })]
-    OtherWallet(Wallet),
-    #[error("支付未在订单有效期内开始")]
-    NotBegun,
-    #[error("订单未支付")]
-    NotPaid,
-    #[error("退款金额须大于零且不超过可退金额")]
-    TooMuch,
-    #[error("该单号已被使用")]
-    NumberUsed,
-    #[error("金额与订单不一致")]
-    OtherAmount,
-}
-
-impl Refusal {
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::CodeDead => "code_dead",
-            Self::Expired => "expired",
-            Self::Closed => "closed",
-            Self::Paid => "already_paid",
-            Self::OtherPayer => "other_payer",
-            Self::OtherWallet(_) => "other_wallet",
-            Self::NotBegun => "not_begun",
-            Self::NotPaid => "not_paid",
-            Self::TooMuch => "too_much",
-            Self::NumberUsed => "number_used",
-            Self::OtherAmount => "other_amount",
-        }
-    }
 }
 
 impl Trade {

@@ -1,5 +1,7 @@
 //! `/control`: the levers over HTTP, JSON in and out, for tests in other processes.
 
+mod bills;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +11,6 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::bills::{Plant, PlantError};
-use super::booking::{Booking, ConsoleRefund};
 use super::books::Refusal;
 use super::faults::{Fault, Rule};
 use super::handle::Handle;
@@ -33,11 +33,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/control/clock", web::post().to(advance))
         .route("/control/rotate", web::post().to(rotate))
         .route("/control/browsers", web::get().to(browsers))
-        .route("/control/bookings", web::post().to(book))
-        .route("/control/console_refund", web::post().to(console_refund))
-        .route("/control/bills/plant", web::post().to(plant))
-        .route("/control/bills/planted", web::get().to(planted))
-        .route("/control/bills/planted", web::delete().to(clear_plants))
+        .configure(bills::routes)
         .route("/control/silence", web::post().to(silence))
         .route("/control/faults", web::get().to(faults))
         .route("/control/faults", web::post().to(add_faults))
@@ -77,6 +73,7 @@ macro_rules! read {
         }
     };
 }
+use read;
 
 /// Which order, and who acts on it. Only `out_trade_no` is required.
 #[derive(Debug, Deserialize)]
@@ -363,57 +360,6 @@ fn one_or_many<T: serde::de::DeserializeOwned>(value: Value) -> Result<Vec<T>, s
     } else {
         serde_json::from_value(value)
     }
-}
-
-async fn book(world: Shared, body: web::Bytes) -> HttpResponse {
-    let bookings: Vec<Booking> = match one_or_many(read!(body)) {
-        Ok(bookings) => bookings,
-        Err(error) => return unreadable(&error),
-    };
-    match handle(&world).book(bookings).await {
-        Ok(captures) => HttpResponse::Ok().json(captures),
-        Err(refusal) => refused(refusal),
-    }
-}
-
-async fn console_refund(world: Shared, body: web::Bytes) -> HttpResponse {
-    let asked: ConsoleRefund = read!(body);
-    match handle(&world).refund_by_hand(&asked).await {
-        Ok(refund) => HttpResponse::Ok().json(refund),
-        Err(refusal) => refused(refusal),
-    }
-}
-
-async fn plant(world: Shared, body: web::Bytes) -> HttpResponse {
-    let plants: Vec<Plant> = match one_or_many(read!(body)) {
-        Ok(plants) => plants,
-        Err(error) => return unreadable(&error),
-    };
-    let handle = handle(&world);
-    let mut planted = Vec::new();
-    for plant in plants {
-        match handle.plant(plant).await {
-            Ok(done) => planted.push(done),
-            Err(error) => {
-                let status = match error {
-                    PlantError::NoSuchLine => StatusCode::NOT_FOUND,
-                    PlantError::Again => StatusCode::CONFLICT,
-                    _ => StatusCode::BAD_REQUEST,
-                };
-                return failed(status, "not_planted", &error.to_string());
-            }
-        }
-    }
-    HttpResponse::Ok().json(planted)
-}
-
-async fn planted(world: Shared) -> HttpResponse {
-    HttpResponse::Ok().json(handle(&world).planted())
-}
-
-async fn clear_plants(world: Shared) -> HttpResponse {
-    handle(&world).clear_plants().await;
-    HttpResponse::NoContent().finish()
 }
 
 #[derive(Debug, Deserialize)]

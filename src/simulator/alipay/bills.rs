@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
 
 use actix_web::http::StatusCode;
@@ -16,7 +17,7 @@ use zip::write::SimpleFileOptions;
 use super::trades::Biz;
 use super::{Done, Refused, members};
 use crate::simulator::answers;
-use crate::simulator::bills::planted::told;
+use crate::simulator::bills::planted::{Asked, Told, tell};
 use crate::simulator::bills::sheet::Sheet;
 use crate::simulator::bills::{BillFile, Day, Difference, Line, after};
 use crate::simulator::faults::Fault;
@@ -103,16 +104,18 @@ pub(super) fn query(world: &World, biz: &Biz<'_>) -> Done {
     if after(date) == today && now < times::hour_of(today, READY_AT) {
         return Err(Refused::bill("BILL_NOT_EXIST", "账单不存在"));
     }
-    let (day, faults, account) = told(
-        &mut world.books(),
-        Wallet::Alipay,
+    let asked = Asked {
+        wallet: Wallet::Alipay,
         date,
-        BillFile::Trade,
-        world.options.alipay.fee_rate,
-    );
-    if day.lines.is_empty() {
-        return Err(Refused::bill("NO_BILL_DATA", "无账单数据"));
-    }
+        file: BillFile::Trade,
+        rate: world.options.alipay.fee_rate,
+    };
+    let told = tell(&mut world.books(), &asked, |_| true);
+    let Told {
+        day,
+        faults,
+        account,
+    } = told.ok_or_else(|| Refused::bill("NO_BILL_DATA", "无账单数据"))?;
     let account = account.unwrap_or_else(|| format!("{}0156", world.options.alipay.seller_id));
     let mut file = pack(&account, &day, &faults);
     if faults.contains(&Difference::Truncated) {
@@ -254,14 +257,15 @@ fn details(account: &str, day: &Day, faults: &BTreeSet<Difference>) -> String {
         sums.refunded += 1;
     }
     text.push_str("#-----------------------------------------业务明细列表结束------------------------------------\n");
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "#交易合计：{}笔，商家实收共{}元，商家优惠共0.00元\n#退款合计：{}笔，商家实收退款共{}元，商家优惠退款共0.00元\n#导出时间：[{}]\n",
         sums.payments,
         times::yuan(sums.paid),
         sums.refunds,
         times::yuan(-sums.refunded),
         made_at(day.date),
-    ));
+    );
     text
 }
 
@@ -334,9 +338,10 @@ fn summary(account: &str, day: &Day) -> String {
         times::yuan(net + sums.fees).into(),
     ];
     sheet.row(&mut text, &cells);
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "#-----------------------------------------业务汇总列表结束------------------------------------\n#导出时间：[{}]\n",
         made_at(day.date)
-    ));
+    );
     text
 }

@@ -24,8 +24,8 @@ pub(super) struct Refused {
     sub_code: String,
     sub_msg: String,
     signed: bool,
-    /// What else the refusal says.
-    more: Map<String, Value>,
+    /// Sums it names, all of them nothing.
+    zeros: &'static [&'static str],
 }
 
 impl Refused {
@@ -36,7 +36,7 @@ impl Refused {
             sub_code: sub_code.to_owned(),
             sub_msg: sub_msg.to_owned(),
             signed: true,
-            more: Map::new(),
+            zeros: &[],
         }
     }
 
@@ -69,8 +69,8 @@ impl Refused {
         self
     }
 
-    fn with(mut self, more: Map<String, Value>) -> Self {
-        self.more = more;
+    fn with_zeros(mut self, names: &'static [&'static str]) -> Self {
+        self.zeros = names;
         self
     }
 
@@ -81,7 +81,9 @@ impl Refused {
             ("sub_code", json!(self.sub_code)),
             ("sub_msg", json!(self.sub_msg)),
         ]);
-        body.extend(self.more.clone());
+        for name in self.zeros {
+            body.insert((*name).to_owned(), json!("0.00"));
+        }
         Value::Object(body)
     }
 }

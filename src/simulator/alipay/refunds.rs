@@ -48,10 +48,7 @@ pub(in crate::simulator) fn refund_id(number: u64, now: Timestamp) -> String {
 
 /// A refund that did not happen names sums all the same.
 fn refused(sub_code: &str, sub_msg: &str) -> Refused {
-    Refused::business(sub_code, sub_msg).with(members([
-        ("refund_fee", json!("0.00")),
-        ("send_back_fee", json!("0.00")),
-    ]))
+    Refused::business(sub_code, sub_msg).with_zeros(&["refund_fee", "send_back_fee"])
 }
 
 /// The notice of a refund, where the contract has one.

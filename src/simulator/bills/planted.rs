@@ -1,192 +1,13 @@
-//! Differences on demand: each one is planted, remembered, and counted when a bill carried it, so that
-//! a test can ask for exactly these to be found.
+//! Plants differences, remembers them, and counts the bills that carried them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
-
-use super::{Day, Line, RefundPart, fee};
+use super::plant::Key;
+use super::{BillFile, Day, Difference, Line, Plant, PlantError, Planted, RefundPart, fee};
 use crate::simulator::books::{Books, Product};
 use crate::simulator::people::{FACES, Wallet};
 use crate::simulator::times;
-
-/// What is to be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Difference {
-    // One line, in all files of the day.
-    /// The line is not there.
-    Missing,
-    /// A payment (or, with `out_refund_no`, a refund) that never was. Its number may be one of ours.
-    Extra,
-    /// The line says `amount`.
-    Amount,
-    /// The line says `value`: `PROCESSING` for a refund, `REVOKED` for a payment, if none is given.
-    /// `WeChat` only: Alipay's lines have no state.
-    Status,
-    /// The line says appid `value`. `WeChat` only.
-    Appid,
-    /// The line says mchid `value`; at Alipay, where lines have no account, the head of the file does.
-    Account,
-    // One whole file.
-    /// `hash_value` is that of other bytes. `WeChat` only.
-    HashMismatch,
-    /// Half the bytes.
-    Truncated,
-    /// The last column first, and so on.
-    ColumnsReordered,
-    /// As before coupons existed: other column names, and the newest columns are missing.
-    EarlyFormat,
-    /// The link is dead when it arrives.
-    ExpiredLink,
-    /// A row that is none.
-    GarbageRow,
-    /// The totals below the rows are not their sums.
-    WrongTotals,
-}
-
-impl Difference {
-    /// Whether it is about one line.
-    pub const fn of_a_line(self, wallet: Wallet) -> bool {
-        match self {
-            Self::Missing | Self::Extra | Self::Amount | Self::Status | Self::Appid => true,
-            Self::Account => matches!(wallet, Wallet::Wechat),
-            _ => false,
-        }
-    }
-}
-
-/// Which file of the day; lines are the same in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BillFile {
-    #[default]
-    Trade,
-    /// `WeChat` only.
-    FundFlow,
-}
-
-/// One difference, as `POST /control/bills/plant` takes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Plant {
-    pub wallet: Wallet,
-    /// `2026-01-01`, in Beijing.
-    pub day: String,
-    pub what: Difference,
-    /// The line, or the number of an extra one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub out_trade_no: Option<String>,
-    /// The refund's line instead of the payment's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub out_refund_no: Option<String>,
-    /// Of an extra line: chosen if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transaction_id: Option<String>,
-    /// Of an extra refund: chosen if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refund_id: Option<String>,
-    /// Fen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub amount: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    #[serde(default)]
-    pub file: BillFile,
-    /// In how many answers a file is wrong; absent: in all. Lines are wrong for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub times: Option<u32>,
-}
-
-impl Plant {
-    pub fn new(wallet: Wallet, day: &str, what: Difference) -> Self {
-        Self {
-            wallet,
-            day: day.to_owned(),
-            what,
-            out_trade_no: None,
-            out_refund_no: None,
-            transaction_id: None,
-            refund_id: None,
-            amount: None,
-            value: None,
-            file: BillFile::Trade,
-            times: None,
-        }
-    }
-
-    #[must_use]
-    pub fn payment(mut self, out_trade_no: &str) -> Self {
-        self.out_trade_no = Some(out_trade_no.to_owned());
-        self
-    }
-
-    #[must_use]
-    pub fn refund(mut self, out_trade_no: &str, out_refund_no: &str) -> Self {
-        self.out_refund_no = Some(out_refund_no.to_owned());
-        self.payment(out_trade_no)
-    }
-
-    #[must_use]
-    pub fn amount(mut self, fen: i64) -> Self {
-        self.amount = Some(fen);
-        self
-    }
-
-    #[must_use]
-    pub fn value(mut self, value: &str) -> Self {
-        self.value = Some(value.to_owned());
-        self
-    }
-
-    #[must_use]
-    pub fn times(mut self, times: u32) -> Self {
-        self.times = Some(times);
-        self
-    }
-
-    #[must_use]
-    pub fn fund_flow(mut self) -> Self {
-        self.file = BillFile::FundFlow;
-        self
-    }
-
-    fn key(&self) -> Option<Key> {
-        Some((self.out_trade_no.clone()?, self.out_refund_no.clone()))
-    }
-}
-
-/// A line of a day: the order's number, and the refund's if it is one.
-type Key = (String, Option<String>);
-
-/// A difference in force: the plant with everything that was left open filled in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Planted {
-    pub id: u64,
-    pub plant: Plant,
-    /// What the books say instead: fen for `amount`, a word for `status`, an account's own number.
-    pub truth: Option<String>,
-    /// In how many files handed out it has been.
-    pub served: u32,
-}
-
-/// Why nothing was planted: the list must stay exact.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlantError {
-    #[error("day: expected yyyy-MM-dd")]
-    Day,
-    #[error("{0}: required here")]
-    Required(&'static str),
-    #[error("the books have no such line on that day")]
-    NoSuchLine,
-    #[error("that line is already wrong, or that file in this way")]
-    Again,
-    #[error("the line says this anyhow")]
-    NoDifference,
-    #[error("this provider's bills have nothing of the kind")]
-    NotHere,
-}
+use jiff::civil::Date;
 
 /// What a plant is checked against.
 pub(in crate::simulator) struct Ground<'a> {
@@ -351,13 +172,6 @@ fn change(
     Ok(Some(truth.to_owned()))
 }
 
-impl Planted {
-    /// Whether its times are not used up.
-    fn due(&self) -> bool {
-        self.plant.times.is_none_or(|times| self.served < times)
-    }
-}
-
 fn key_of(line: &Line) -> Key {
     let refund = line.refund.as_ref().map(|refund| refund.number.clone());
     (line.out_trade_no.clone(), refund)
@@ -438,34 +252,56 @@ fn invented(plant: &Plant, date: Date, rate: i64) -> Line {
     }
 }
 
-/// A day as it will be told, and what else is wrong with the file. Counts what it hands out.
-pub(in crate::simulator) fn told(
+/// A day as it is told, wrong where it was planted so.
+pub(in crate::simulator) struct Told {
+    pub(in crate::simulator) day: Day,
+    /// What else is wrong with the file.
+    pub(in crate::simulator) faults: BTreeSet<Difference>,
+    /// Another account than its own, for the head of the file.
+    pub(in crate::simulator) account: Option<String>,
+}
+
+/// Which file is asked for.
+pub(in crate::simulator) struct Asked {
+    pub(in crate::simulator) wallet: Wallet,
+    pub(in crate::simulator) date: Date,
+    pub(in crate::simulator) file: BillFile,
+    pub(in crate::simulator) rate: i64,
+}
+
+/// `None` where nothing happened that the file is about. What is handed out is counted.
+pub(in crate::simulator) fn tell(
     books: &mut Books,
-    wallet: Wallet,
-    date: Date,
-    file: BillFile,
-    rate: i64,
-) -> (Day, BTreeSet<Difference>, Option<String>) {
-    let mut day = Day::read(books, wallet, date, rate);
-    corrupt(&mut day, wallet, &books.plants, rate);
-    let text = date.to_string();
-    let mut wrong = BTreeSet::new();
+    asked: &Asked,
+    about: impl Fn(&Line) -> bool,
+) -> Option<Told> {
+    let mut day = Day::read(books, asked.wallet, asked.date, asked.rate);
+    corrupt(&mut day, asked.wallet, &books.plants, asked.rate);
+    day.lines.retain(about);
+    if day.lines.is_empty() {
+        return None;
+    }
+    let text = asked.date.to_string();
+    let mut faults = BTreeSet::new();
     let mut account = None;
     for planted in &mut books.plants {
         let plant = &planted.plant;
-        if plant.wallet != wallet || plant.day != text {
+        if plant.wallet != asked.wallet || plant.day != text {
             continue;
         }
-        let line = plant.what.of_a_line(wallet);
-        if line || (plant.file == file && planted.due()) {
+        if plant.what.of_a_line(asked.wallet) {
             planted.served += 1;
-            if !line {
-                wrong.insert(plant.what);
-                if plant.what == Difference::Account {
-                    account.clone_from(&plant.value);
-                }
+        } else if plant.file == asked.file && planted.due() {
+            faults.insert(plant.what);
+            if plant.what == Difference::Account {
+                account.clone_from(&plant.value);
             }
+            planted.served += 1;
         }
     }
-    (day, wrong, account)
+    Some(Told {
+        day,
+        faults,
+        account,
+    })
 }

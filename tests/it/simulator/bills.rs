@@ -87,10 +87,12 @@ pub fn sha1(bytes: &[u8]) -> String {
     use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
-    hash.as_ref()
+    let digits: Vec<String> = hash
+        .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .collect();
+    digits.concat()
 }
 
 /// A moment of the day of the bills, in Beijing.
