@@ -150,6 +150,15 @@ pub fn rejected(rejection: &Rejection, view: &View) -> Problem {
             "An order with this merchant_order_no exists.",
         )
         .with("existing_id", existing.to_string()),
+        Rejection::MerchantRefundNoTaken {
+            existing_order,
+            existing,
+        } => Problem::new(
+            Code::MerchantRefundNoConflict,
+            "A refund with this merchant_refund_no exists, of another order.",
+        )
+        .with("existing_id", existing.to_string())
+        .with("existing_order_id", existing_order.to_string()),
         Rejection::VersionMoved
         | Rejection::FenceMoved
         | Rejection::TooLate

@@ -23,7 +23,9 @@ use crate::faults::crash_point;
 use crate::order::{AccountId, CaptureReport, Command, OutTradeNo, RefundId, Timestamp, Wallet};
 use crate::provider::{Notice, NoticeError, Provider, Success};
 use crate::sealing::Place;
-use crate::store::{Actor, EvidenceRow, Rejection, StoreError, StoredOrder, Transaction, Write};
+use crate::store::{
+    Actor, EvidenceRow, EvidenceStanding, Rejection, StoreError, StoredOrder, Transaction, Write,
+};
 
 /// How long a provider may take to send its notice.
 const READ_DEADLINE: Duration = Duration::from_secs(3);
@@ -387,6 +389,7 @@ async fn keep(
         reason: reason.to_owned(),
         body: deps.sealer.seal(place, body),
         first_seen: now,
+        standing: EvidenceStanding::Open,
     };
     let transaction = Transaction {
         order: None,

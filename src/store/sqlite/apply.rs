@@ -1,13 +1,15 @@
 //! One transaction as statements. The schema refuses what must not be; here its refusals get their
 //! names. Nothing is looked up first where a constraint can decide.
 
+mod money;
+mod operators;
+
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 
 use super::reads;
 use super::rows::integer;
 use crate::order::event::Event;
-use crate::order::state::CaptureStanding;
-use crate::order::{AttemptNumber, Capture, Claim, Order, OrderId, Timestamp};
+use crate::order::{AttemptNumber, Claim, OrderId, Timestamp};
 use crate::store::{
     Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Rejection, TimelineEntry, Transaction,
     Write,
@@ -203,16 +205,11 @@ fn apply_order(connection: &Connection, step: &OrderStep) -> Result<(), Failure>
     insert_events(connection, step)?;
     guard_attempts(connection, step)?;
     for entry in &step.write.events {
-        match &entry.event {
-            Event::AttemptClaimed { attempt, claim } => {
-                insert_claim(connection, &step.id, *attempt, claim)?;
-            }
-            Event::MoneyCaptured { capture } => {
-                insert_capture(connection, &step.id, order, capture)?;
-            }
-            _ => {}
+        if let Event::AttemptClaimed { attempt, claim } = &entry.event {
+            insert_claim(connection, &step.id, *attempt, claim)?;
         }
     }
+    money::keep(connection, step)?;
     for entry in &step.write.outbox {
         insert_outbox(connection, &step.id, &step.merchant, entry)?;
     }
@@ -412,53 +409,6 @@ fn insert_claim(
     Ok(())
 }
 
-fn insert_capture(
-    connection: &Connection,
-    id: &str,
-    order: &Order,
-    capture: &Capture,
-) -> Result<(), Failure> {
-    // The account that was asked for the trade; where the trade is not known, the one offered.
-    let account = order
-        .attempt(capture.attempt)
-        .and_then(|attempt| attempt.trade.as_ref())
-        .map(|trade| &trade.account)
-        .or_else(|| {
-            order
-                .terms
-                .offer(capture.wallet)
-                .map(|offer| &offer.account)
-        })
-        .ok_or_else(|| broken("a capture is of an account of its order"))?;
-    let refund = match capture.standing {
-        CaptureStanding::Kept => None,
-        CaptureStanding::Surplus { refund, .. } => Some(refund.to_string()),
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO captures (account, transaction_id, order_id, attempt, wallet, amount,
-                 succeeded_at, heard_at, refund)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            account.as_str(),
-            capture.transaction_id,
-            id,
-            capture.attempt.get(),
-            capture.wallet.as_str(),
-            capture.amount.get(),
-            capture.succeeded_at.as_millis(),
-            capture.heard_at.as_millis(),
-            refund,
-        ])
-        .map_err(|error| match unique_rule(&error) {
-            Some("captures.account, captures.transaction_id") => Rejection::CaptureKnown.into(),
-            Some("captures.order_id") => broken("M2: one capture is kept per order").into(),
-            _ => Failure::from(error),
-        })?;
-    Ok(())
-}
-
 fn insert_outbox(
     connection: &Connection,
     order: &str,
@@ -624,6 +574,13 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                     row.first_seen.as_millis(),
                 ])?;
         }
+        Write::EvidenceSettled {
+            account,
+            reference,
+            operator,
+            at,
+        } => operators::settle_evidence(connection, account, reference, *operator, *at)?,
+        Write::Audit(entry) => operators::append_audit(connection, entry)?,
         Write::Merchant(merchant) => {
             connection
                 .prepare_cached(

@@ -1,9 +1,10 @@
 //! The embedded store: one SQLite file, one process, one writer thread that commits in groups, a few
 //! readers beside it. Start reading at [`SqliteStore::open`] (`opening` has the file and its
-//! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it)
-//! and `reads`. The schema with its triggers is `migrations/V1__orders.sql`.
+//! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it),
+//! `reads` and `books` (money). The schema with its triggers is in `migrations`.
 
 mod apply;
+mod books;
 mod opening;
 mod readers;
 mod reads;
@@ -18,12 +19,14 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::{
-    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
-    OutboxGauge, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget,
-    Transaction,
+    AuditEntry, EvidenceRow, IdempotencyRow, LedgerLine, Merchant, MerchantKey, OauthState,
+    OrderFilter, OutboxEntry, OutboxGauge, RefundRow, Rejection, Store, StoreError, StoredOrder,
+    TimelineEntry, TokenTarget, Transaction,
 };
 use crate::clock::Clock;
-use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
+use crate::order::{
+    AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
+};
 use crate::sealing::{Sealed, TokenHash, TokenKind};
 use crate::store::sqlite::apply::Step;
 use crate::store::sqlite::readers::Readers;
@@ -234,6 +237,57 @@ impl Store for SqliteStore {
     ) -> Result<Option<EvidenceRow>, StoreError> {
         let (account, reference) = (account.clone(), reference.to_owned());
         self.read(move |connection| reads::evidence(connection, &account, &reference))
+            .await
+    }
+
+    async fn events_after(
+        &self,
+        merchant: MerchantId,
+        after: u64,
+        kinds: &[WebhookType],
+        limit: usize,
+    ) -> Result<Vec<(u64, OutboxEntry)>, StoreError> {
+        let kinds = kinds.to_vec();
+        self.read(move |connection| books::events_after(connection, merchant, after, &kinds, limit))
+            .await
+    }
+
+    async fn refunds_open(&self, limit: usize) -> Result<Vec<RefundRow>, StoreError> {
+        self.read(move |connection| books::refunds_open(connection, limit))
+            .await
+    }
+
+    async fn refund_row(
+        &self,
+        merchant: MerchantId,
+        merchant_refund_no: &str,
+    ) -> Result<Option<RefundRow>, StoreError> {
+        let number = merchant_refund_no.to_owned();
+        self.read(move |connection| books::refund_row(connection, merchant, &number))
+            .await
+    }
+
+    async fn odd_captures(&self, limit: usize) -> Result<Vec<OrderId>, StoreError> {
+        self.read(move |connection| books::odd_captures(connection, limit))
+            .await
+    }
+
+    async fn ledger(&self, order: OrderId) -> Result<Vec<LedgerLine>, StoreError> {
+        self.read(move |connection| books::ledger(connection, order))
+            .await
+    }
+
+    async fn ledger_totals(&self) -> Result<Vec<(String, Fen)>, StoreError> {
+        self.read(books::ledger_totals).await
+    }
+
+    async fn evidence_open(&self, limit: usize) -> Result<Vec<EvidenceRow>, StoreError> {
+        self.read(move |connection| books::evidence_open(connection, limit))
+            .await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read(move |connection| books::audit(connection, after, limit))
             .await
     }
 

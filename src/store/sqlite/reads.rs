@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, params_from_iter};
 
+use super::books::{EVIDENCE, evidence_row};
 use super::rows::{Parsing, STATUSES, limit, unavailable};
 use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
 use crate::order::{Order, Timestamp};
@@ -15,10 +16,10 @@ use crate::store::{
     OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
 };
 
-type Read<T> = Result<T, StoreError>;
+pub(super) type Read<T> = Result<T, StoreError>;
 
 /// At most one row.
-fn one<T>(
+pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -31,7 +32,7 @@ fn one<T>(
         .transpose()
 }
 
-fn many<T>(
+pub(super) fn many<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -321,8 +322,8 @@ pub(super) fn oauth_state(
     )
 }
 
-const OUTBOX: &str = "SELECT id, merchant, order_id, version, kind, body, created_at, state, tries,
-    next_at, note FROM outbox AS entry";
+pub(super) const OUTBOX: &str = "SELECT position, id, merchant, order_id, version, kind, body,
+    created_at, state, tries, next_at, note FROM outbox AS entry";
 
 /// The condition of E3: no earlier event of the same order is still on its way.
 const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
@@ -338,7 +339,7 @@ const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
         FROM waiting WHERE waiting.merchant IS NOT NULL)
     SELECT merchant FROM waiting WHERE merchant IS NOT NULL";
 
-fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
+pub(super) fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
     let row = Parsing::new("outbox", row, "id");
     Ok(OutboxEntry {
         id: row.parse("id")?,
@@ -470,19 +471,9 @@ pub(super) fn evidence(
 ) -> Read<Option<EvidenceRow>> {
     one(
         connection,
-        "SELECT account, reference, reason, body, first_seen FROM evidence
-         WHERE account = ?1 AND reference = ?2",
+        &format!("{EVIDENCE} WHERE account = ?1 AND reference = ?2"),
         params![account.as_str(), reference],
-        |row| {
-            let row = Parsing::new("evidence", row, "reference");
-            Ok(EvidenceRow {
-                account: account.clone(),
-                reference: row.get("reference")?,
-                reason: row.get("reason")?,
-                body: Sealed(row.get("body")?),
-                first_seen: row.time("first_seen")?,
-            })
-        },
+        evidence_row,
     )
 }
 

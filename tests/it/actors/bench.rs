@@ -28,9 +28,10 @@ use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
 use enrollpay::store::sqlite::{Options as SqliteOptions, SqliteStore};
 use enrollpay::store::{
-    Actor, EvidenceRow, IdempotencyRow, Item, MaskedPayer, Merchant, MerchantKey, OauthState,
-    OrderFilter, OrderSnapshot, OutboxEntry, OutboxGauge, PayerIdentity, PersonalData, Rejection,
-    Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction, Write,
+    Actor, AuditEntry, EvidenceRow, IdempotencyRow, Item, LedgerLine, MaskedPayer, Merchant,
+    MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry, OutboxGauge, PayerIdentity,
+    PersonalData, RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget,
+    Transaction, Write,
 };
 use secrecy::SecretString;
 use tempfile::TempDir;
@@ -394,6 +395,40 @@ impl Store for Gate {
         reference: &str,
     ) -> Result<Option<EvidenceRow>, StoreError> {
         self.store.evidence(account, reference).await
+    }
+    async fn events_after(
+        &self,
+        merchant: MerchantId,
+        after: u64,
+        kinds: &[WebhookType],
+        limit: usize,
+    ) -> Result<Vec<(u64, OutboxEntry)>, StoreError> {
+        self.store.events_after(merchant, after, kinds, limit).await
+    }
+    async fn refunds_open(&self, limit: usize) -> Result<Vec<RefundRow>, StoreError> {
+        self.store.refunds_open(limit).await
+    }
+    async fn refund_row(
+        &self,
+        merchant: MerchantId,
+        number: &str,
+    ) -> Result<Option<RefundRow>, StoreError> {
+        self.store.refund_row(merchant, number).await
+    }
+    async fn odd_captures(&self, limit: usize) -> Result<Vec<OrderId>, StoreError> {
+        self.store.odd_captures(limit).await
+    }
+    async fn ledger(&self, order: OrderId) -> Result<Vec<LedgerLine>, StoreError> {
+        self.store.ledger(order).await
+    }
+    async fn ledger_totals(&self) -> Result<Vec<(String, Fen)>, StoreError> {
+        self.store.ledger_totals().await
+    }
+    async fn evidence_open(&self, limit: usize) -> Result<Vec<EvidenceRow>, StoreError> {
+        self.store.evidence_open(limit).await
+    }
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.store.audit(after, limit).await
     }
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         self.store.setting(name).await

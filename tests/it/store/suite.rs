@@ -5,9 +5,9 @@ use std::sync::Arc;
 use enrollpay::order::{AccountId, AttemptNumber, CloseReason, Event, EventId, Status, Timestamp};
 use enrollpay::sealing::TokenKind;
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, EvidenceRow, Fence, IdempotencyRow, Merchant, MerchantKey,
-    OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge, Rejection, Store, StoreError,
-    TokenTarget, Transaction, WebhookSecret, Write,
+    DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding, Fence, IdempotencyRow, Merchant,
+    MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge, Rejection, Store,
+    StoreError, TokenTarget, Transaction, WebhookSecret, Write,
 };
 
 use super::Place;
@@ -852,6 +852,7 @@ pub async fn settings_and_evidence_are_kept(place: &dyn Place) {
         reason: reason.to_owned(),
         body: sealed("notice"),
         first_seen: at(seconds),
+        standing: EvidenceStanding::Open,
     };
     for (reason, seconds) in [("unknown number", 1), ("again", 2)] {
         let evidence = Write::Evidence(row(reason, seconds));
