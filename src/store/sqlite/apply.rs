@@ -377,6 +377,7 @@ fn attempt_of(event: &Event) -> Option<AttemptNumber> {
         | Event::RefundFailed { .. }
         | Event::SurplusRefunded { .. }
         | Event::SurplusRefundFailed { .. }
+        | Event::ForeignRefundHeard { .. }
         | Event::SettlementProposed { .. }
         | Event::MismatchSettled { .. }
         | Event::MismatchRefunded { .. }
