@@ -507,13 +507,13 @@ pub(super) fn usable(connection: &Connection) -> Read<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
     use super::super::opening::in_memory;
     use super::*;
 
     /// The steps of the plan that look at every row of a table.
-    fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
+    pub(in crate::store::sqlite) fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
             .unwrap();
