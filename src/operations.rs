@@ -304,9 +304,10 @@ impl Operations {
             .parse()
             .map_err(|_| wrong("--date", date, "a day such as 2026-11-19"))?;
         // It goes on where whoever asked has gone.
-        let run = tokio::spawn(async move { reconciler.run(&account, date, RunBy::Operator).await })
-            .await
-            .map_err(|_| OperationError::Refused("the run broke off".to_owned()))??;
+        let run =
+            tokio::spawn(async move { reconciler.run(&account, date, RunBy::Operator).await })
+                .await
+                .map_err(|_| OperationError::Refused("the run broke off".to_owned()))??;
         Ok(run_json(&run))
     }
 

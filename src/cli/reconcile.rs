@@ -53,6 +53,8 @@ fn verdict(answer: &Value) -> Result<(), Failure> {
     }
     Err(Failure {
         code: DIFFERENCES,
-        message: format!("{differences} rows differ: see GET /v1/reconciliations/{{account}}/{{date}}"),
+        message: format!(
+            "{differences} rows differ: see GET /v1/reconciliations/{{account}}/{{date}}"
+        ),
     })
 }

@@ -82,7 +82,10 @@ mod tests {
         assert_eq!((time.hour(), time.minute()), (8, 3));
         let midnight = midnight(date);
         assert_eq!(plain(midnight), "2026-01-01 00:00:00");
-        assert_eq!(date_and_time(midnight.minus_ms(1)).0, Date::constant(2025, 12, 31));
+        assert_eq!(
+            date_and_time(midnight.minus_ms(1)).0,
+            Date::constant(2025, 12, 31)
+        );
     }
 
     #[test]

@@ -55,107 +55,128 @@ const fn is_of(kind: RowKind, flow: &FlowLine) -> bool {
     )
 }
 
+/// What should have moved under one number, and what did.
+struct Slot {
+    /// The first line that says so.
+    line: usize,
+    wanted: i64,
+    moved: Option<(usize, i64)>,
+}
+
+impl Slot {
+    fn lacks(&self) -> i64 {
+        let moved = self.moved.map_or(0, |(_, amount)| amount);
+        self.wanted.saturating_sub(moved)
+    }
+}
+
 fn one_kind(
     kind: RowKind,
     lines: &[TradeLine],
     flows: &[FlowLine],
     differences: &mut Vec<Difference>,
 ) {
-    // What should have moved under each number, by the first line that says so.
-    let mut wanted: Vec<(usize, i64)> = Vec::new();
-    let mut by_number: HashMap<&str, usize> = HashMap::new();
-    for (index, line) in lines.iter().enumerate() {
-        let Some(moves) = expected(kind, line) else {
-            continue;
-        };
-        // A refund has its own number; its fee comes back under it, or under the transaction's.
-        let own = line.refund_no.as_deref().unwrap_or(&line.transaction_id);
-        let slot = *by_number.entry(own).or_insert_with(|| {
-            wanted.push((index, 0));
-            wanted.len() - 1
-        });
-        wanted[slot].1 = wanted[slot].1.saturating_add(moves);
-        by_number.entry(&line.transaction_id).or_insert(slot);
-    }
-    let mut moved: Vec<Option<(usize, i64)>> = vec![None; wanted.len()];
+    let (mut slots, by_number) = wanted(kind, lines);
     let mut unknown = Vec::new();
     for (index, flow) in flows.iter().enumerate() {
         if !is_of(kind, flow) {
             continue;
         }
         match by_number.get(&*flow.business_no) {
-            // Several refunds of one trade carry one number at some providers: one line each.
-            Some(slot) if kind == RowKind::RefundFlow && moved[*slot].is_some() => {
+            // Some providers put the trade's number on each of its refunds: one movement a line.
+            Some(slot) if kind == RowKind::RefundFlow && slots[*slot].moved.is_some() => {
                 unknown.push(index);
             }
             Some(slot) => {
-                let so_far = moved[*slot].get_or_insert((index, 0));
+                let so_far = slots[*slot].moved.get_or_insert((index, 0));
                 so_far.1 = so_far.1.saturating_add(flow.amount.get());
             }
             None => unknown.push(index),
         }
     }
-    let (mut lacking, mut uneven) = (Vec::new(), Vec::new());
-    for (slot, (line, moves)) in wanted.iter().enumerate() {
-        match moved[slot] {
-            None => lacking.push((*line, *moves)),
-            Some((flow, amount)) if amount != *moves => uneven.push((*line, *moves, flow, amount)),
-            Some(_) => {}
-        }
-    }
+    slots.retain(|slot| slot.lacks() != 0);
     if kind == RowKind::RefundFlow {
         // The number of the trade led to another refund of it than the movement is of.
-        for (line, moves, flow, _) in std::mem::take(&mut uneven) {
-            lacking.push((line, moves));
-            unknown.push(flow);
-        }
+        unknown.extend(
+            slots
+                .iter_mut()
+                .filter_map(|slot| Some(slot.moved.take()?.0)),
+        );
     }
-    pair_by_amount(flows, &mut lacking, &mut unknown);
-    let lacking = lacking.into_iter().map(|(line, moves)| Difference {
+    // A payment's movement always has its transaction; a refund's and its fee's may have a number that
+    // only the provider knows.
+    if kind != RowKind::PaymentFlow {
+        pair_by_amount(flows, &mut slots, &mut unknown);
+    }
+    differences.extend(slots.into_iter().map(|slot| Difference {
         kind,
-        verdict: Verdict::OnlyHere,
-        field: None,
-        line: Some((line, Fen::new(moves))),
-        flow: None,
-    });
-    let unknown = unknown.into_iter().map(|flow| Difference {
+        verdict: match slot.moved {
+            None => Verdict::OnlyHere,
+            Some(_) => Verdict::Different,
+        },
+        field: slot.moved.map(|_| Field::Amount),
+        line: Some((slot.line, Fen::new(slot.wanted))),
+        flow: slot.moved.map(|(flow, amount)| (flow, Fen::new(amount))),
+    }));
+    differences.extend(unknown.into_iter().map(|flow| Difference {
         kind,
         verdict: Verdict::OnlyThere,
         field: None,
         line: None,
         flow: Some((flow, flows[flow].amount)),
-    });
-    let uneven = uneven.into_iter().map(|(line, moves, flow, amount)| Difference {
-        kind,
-        verdict: Verdict::Different,
-        field: Some(Field::Amount),
-        line: Some((line, Fen::new(moves))),
-        flow: Some((flow, Fen::new(amount))),
-    });
-    differences.extend(lacking.chain(unknown).chain(uneven));
+    }));
 }
 
-fn pair_by_amount(flows: &[FlowLine], lacking: &mut Vec<(usize, i64)>, unknown: &mut Vec<usize>) {
+/// What the lines say, and where each number leads. Fees of a trade and of its refunds belong together.
+fn wanted(kind: RowKind, lines: &[TradeLine]) -> (Vec<Slot>, HashMap<&str, usize>) {
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut by_number: HashMap<&str, usize> = HashMap::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(moves) = expected(kind, line) else {
+            continue;
+        };
+        let refund_no = line.refund_no.as_deref();
+        let own = match kind {
+            RowKind::FeeFlow => &line.transaction_id,
+            _ => refund_no.unwrap_or(&line.transaction_id),
+        };
+        let slot = *by_number.entry(own).or_insert_with(|| {
+            slots.push(Slot {
+                line: index,
+                wanted: 0,
+                moved: None,
+            });
+            slots.len() - 1
+        });
+        slots[slot].wanted = slots[slot].wanted.saturating_add(moves);
+        for number in refund_no.into_iter().chain([&*line.transaction_id]) {
+            by_number.entry(number).or_insert(slot);
+        }
+    }
+    (slots, by_number)
+}
+
+fn pair_by_amount(flows: &[FlowLine], slots: &mut Vec<Slot>, unknown: &mut Vec<usize>) {
     let mut by_amount: HashMap<i64, usize> = HashMap::new();
     for flow in unknown.iter() {
         *by_amount.entry(flows[*flow].amount.get()).or_default() += 1;
     }
+    let take = |from: &mut HashMap<i64, usize>, amount: i64| match from.get_mut(&amount) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        _ => false,
+    };
     let mut paired: HashMap<i64, usize> = HashMap::new();
-    lacking.retain(|(_, moves)| match by_amount.get_mut(moves) {
-        Some(left) if *left > 0 => {
-            *left -= 1;
-            *paired.entry(*moves).or_default() += 1;
-            false
+    slots.retain(|slot| {
+        let is_paired = take(&mut by_amount, slot.lacks());
+        if is_paired {
+            *paired.entry(slot.lacks()).or_default() += 1;
         }
-        _ => true,
+        !is_paired
     });
-    unknown.retain(|flow| match paired.get_mut(&flows[*flow].amount.get()) {
-        Some(left) if *left > 0 => {
-            *left -= 1;
-            false
-        }
-        _ => true,
-    });
+    unknown.retain(|flow| !take(&mut paired, flows[*flow].amount.get()));
 }
 
 /// The sums, and whether the balance changed by them.

@@ -88,10 +88,7 @@ pub fn not_among(
     let numbers = of_kind(LineKind::Refund)
         .filter_map(|line| line.refund_no.as_ref())
         .filter(|number| !refunded.contains(&***number));
-    (
-        transactions.cloned().collect(),
-        numbers.cloned().collect(),
-    )
+    (transactions.cloned().collect(), numbers.cloned().collect())
 }
 
 /// Compares. Rows of other days may be among the rows: they match where the bill has them, and are
@@ -308,9 +305,7 @@ fn missing(line: &TradeLine) -> (Option<Field>, Option<Repair>) {
     match (line.kind, line.standing) {
         (LineKind::Payment, LineStanding::Succeeded) => (None, number.map(Repair::Payment)),
         (LineKind::Refund, LineStanding::Processing | LineStanding::Abnormal)
-        | (LineKind::Refund, LineStanding::Succeeded) => {
-            (None, number.map(Repair::ForeignRefund))
-        }
+        | (LineKind::Refund, LineStanding::Succeeded) => (None, number.map(Repair::ForeignRefund)),
         // It moved no money, and nothing of it is recorded: yet the bill has it.
         (LineKind::Payment, _) | (LineKind::Refund, LineStanding::Failed) => {
             (Some(Field::Status), None)
@@ -351,7 +346,10 @@ fn refund_differs(line: &TradeLine, row: &RefundRow) -> (Option<Field>, Option<R
             .is_some_and(|ended_at| line.at > ended_at.plus_ms(REFUND_TOLERANCE_MS));
     let field = first_of([
         (!is_of(line, number), Field::Number),
-        (*line.transaction_id != *row.transaction_id, Field::Transaction),
+        (
+            *line.transaction_id != *row.transaction_id,
+            Field::Transaction,
+        ),
         (line.amount != row.amount, Field::Amount),
         (&*line.currency != CURRENCY, Field::Currency),
         (

@@ -7,8 +7,8 @@ use jiff::ToSpan as _;
 use jiff::civil::{Date, Time};
 use tokio_util::sync::CancellationToken;
 
-use super::run::{Reconciler, ended_at};
 use super::metric;
+use super::run::{Reconciler, ended_at};
 use crate::order::{AccountId, Timestamp};
 use crate::provider::beijing;
 use crate::store::StoreError;
@@ -92,9 +92,8 @@ impl Nightly {
         let begins = today
             .to_datetime(self.schedule.at)
             .duration_since(today.to_datetime(Time::midnight()));
-        let begins = beijing::midnight(today).plus_ms(
-            i64::try_from(begins.as_millis()).unwrap_or_default(),
-        );
+        let begins =
+            beijing::midnight(today).plus_ms(i64::try_from(begins.as_millis()).unwrap_or_default());
         let runs = self.runs(today).await?;
         let mut due = Vec::new();
         for date in days_before(today) {
@@ -139,10 +138,7 @@ impl Nightly {
     }
 
     /// Runs of the last days, the latest first.
-    async fn runs(
-        &self,
-        today: Date,
-    ) -> Result<BTreeMap<(AccountId, Date), Vec<Run>>, StoreError> {
+    async fn runs(&self, today: Date) -> Result<BTreeMap<(AccountId, Date), Vec<Run>>, StoreError> {
         let store = &self.reconciler.parts.store;
         let from = today.saturating_sub(DAYS.days());
         let mut by_day: BTreeMap<_, Vec<Run>> = BTreeMap::new();

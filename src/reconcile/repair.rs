@@ -114,7 +114,9 @@ impl Repairing<'_> {
             succeeded_at: line.at,
             surplus_refund: RefundId::from_ulid(self.parts.random.ulid(now)),
         };
-        let told = self.tell(number.order, line, Command::Capture(report)).await;
+        let told = self
+            .tell(number.order, line, Command::Capture(report))
+            .await;
         let reply = match told {
             Ok(reply) => reply,
             // Recorded already, of another trade: one transaction cannot have paid two.

@@ -128,7 +128,12 @@ impl Tallies {
     }
 }
 
-fn side(number: OutTradeNo, transaction_id: &str, amount: Fen, at: crate::order::Timestamp) -> Side {
+fn side(
+    number: OutTradeNo,
+    transaction_id: &str,
+    amount: Fen,
+    at: crate::order::Timestamp,
+) -> Side {
     Side {
         line: None,
         out_trade_no: number.to_string().into(),

@@ -102,7 +102,9 @@ impl From<StoreError> for Stopped {
 
 impl From<OrdersError> for Stopped {
     fn from(error: OrdersError) -> Self {
-        Self::failed(format_args!("what was missing could not be recorded: {error}"))
+        Self::failed(format_args!(
+            "what was missing could not be recorded: {error}"
+        ))
     }
 }
 
@@ -312,8 +314,14 @@ impl Reconciler {
         };
         let mut of_this_day = Vec::new();
         for some in perhaps_earlier.chunks(PAGE) {
-            let keys: Vec<_> = some.iter().map(|(kind, index)| key(*kind, *index)).collect();
-            let found = parts.store.reconciled_elsewhere(account, date, keys).await?;
+            let keys: Vec<_> = some
+                .iter()
+                .map(|(kind, index)| key(*kind, *index))
+                .collect();
+            let found = parts
+                .store
+                .reconciled_elsewhere(account, date, keys)
+                .await?;
             let found: HashSet<Box<str>> = found.into_iter().collect();
             of_this_day.extend(
                 some.iter()
@@ -396,7 +404,13 @@ impl Reconciler {
                     after: 0,
                     limit: 1,
                 };
-                if self.parts.store.reconciliation_rows(&filter).await?.is_empty() {
+                if self
+                    .parts
+                    .store
+                    .reconciliation_rows(&filter)
+                    .await?
+                    .is_empty()
+                {
                     break;
                 }
                 self.write(ReconciliationWrite::Cleared {
@@ -490,7 +504,9 @@ fn check_date(wallet: Wallet, date: Date, today: Date) -> Result<(), ReconcileEr
             "a day that is over: its bill is made by {ready} Beijing time of the day after, and today is {today} there"
         )
     } else if date < today.saturating_sub(kept) {
-        format!("a day of the last {kept_words}: older bills are to be had on the provider's own pages only")
+        format!(
+            "a day of the last {kept_words}: older bills are to be had on the provider's own pages only"
+        )
     } else {
         return Ok(());
     };
@@ -545,7 +561,10 @@ mod tests {
             (Wallet::Alipay, "2020-11-19", "six years"),
         ] {
             let refused = check(wallet, date).unwrap_err().to_string();
-            assert!(refused.contains(date) && refused.contains(words), "{refused}");
+            assert!(
+                refused.contains(date) && refused.contains(words),
+                "{refused}"
+            );
         }
     }
 }

@@ -22,6 +22,7 @@ mod loopback;
 mod model;
 mod openapi;
 mod prometheus;
+mod reconcile;
 mod simulator;
 mod store;
 mod support;

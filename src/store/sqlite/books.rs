@@ -51,7 +51,8 @@ pub(super) fn events_after(
     )
 }
 
-pub(super) const REFUND: &str = "SELECT account, number, refund, round, order_id, attempt, transaction_id,
+pub(super) const REFUND: &str =
+    "SELECT account, number, refund, round, order_id, attempt, transaction_id,
     cause, merchant, merchant_refund_no, amount, status, requested_at, ended_at FROM refunds";
 
 pub(super) fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {

@@ -65,9 +65,7 @@ pub(super) fn captures_between(
 }
 
 fn captures_known_query() -> String {
-    format!(
-        "{CAPTURE} WHERE account = ?1 AND transaction_id IN (SELECT value FROM json_each(?2))"
-    )
+    format!("{CAPTURE} WHERE account = ?1 AND transaction_id IN (SELECT value FROM json_each(?2))")
 }
 
 pub(super) fn captures_known(
@@ -154,9 +152,7 @@ fn run_row(row: &SqlRow<'_>) -> Read<Run> {
 
 fn runs_query(of_one: bool) -> String {
     let of_whom = if of_one { "account = ?3 AND " } else { "" };
-    format!(
-        "{RUN} WHERE {of_whom}date >= ?1 AND date <= ?2 ORDER BY date DESC, account, run DESC"
-    )
+    format!("{RUN} WHERE {of_whom}date >= ?1 AND date <= ?2 ORDER BY date DESC, account, run DESC")
 }
 
 pub(super) fn runs(
@@ -168,7 +164,12 @@ pub(super) fn runs(
     let sql = runs_query(account.is_some());
     let (from, to) = (from.to_string(), to.to_string());
     match account {
-        Some(account) => many(connection, &sql, params![from, to, account.as_str()], run_row),
+        Some(account) => many(
+            connection,
+            &sql,
+            params![from, to, account.as_str()],
+            run_row,
+        ),
         None => many(connection, &sql, params![from, to], run_row),
     }
 }
@@ -212,11 +213,17 @@ fn side(row: &Parsing<'_>, whose: &str) -> Read<Option<Side>> {
         line: if theirs { row.get("their_line")? } else { None },
         out_trade_no: boxed("out_trade_no")?,
         transaction_id: boxed("transaction_id")?,
-        refund_no: row.get::<Option<String>>(&column("refund_no"))?.map(Into::into),
+        refund_no: row
+            .get::<Option<String>>(&column("refund_no"))?
+            .map(Into::into),
         amount: Fen::new(amount),
         at: row.time(&column("at"))?,
         status: boxed("status")?,
-        fee: if theirs { row.get::<Option<i64>>("their_fee")?.map(Fen::new) } else { None },
+        fee: if theirs {
+            row.get::<Option<i64>>("their_fee")?.map(Fen::new)
+        } else {
+            None
+        },
         currency: if theirs {
             row.get::<Option<String>>("their_currency")?.map(Into::into)
         } else {
@@ -252,7 +259,14 @@ pub(super) fn rows(connection: &Connection, filter: &RowFilter) -> Read<Vec<Row>
         Some(merchant) => many(
             connection,
             &sql,
-            params![account, date, filter.run, filter.after, rows, merchant.to_string()],
+            params![
+                account,
+                date,
+                filter.run,
+                filter.after,
+                rows,
+                merchant.to_string()
+            ],
             row_of,
         ),
         None => many(
@@ -293,10 +307,7 @@ pub(super) fn texts(texts: &[Box<str>]) -> String {
     serde_json::json!(texts).to_string()
 }
 
-pub(super) fn apply(
-    connection: &Connection,
-    write: &ReconciliationWrite,
-) -> Result<(), Failure> {
+pub(super) fn apply(connection: &Connection, write: &ReconciliationWrite) -> Result<(), Failure> {
     match write {
         ReconciliationWrite::Started {
             account,
@@ -350,7 +361,12 @@ pub(super) fn apply(
                        AND run <> coalesce((SELECT max(run) FROM reconciliations
                           WHERE account = ?1 AND date = ?2 AND state = 'finished'), 0)",
                 )?
-                .execute(params![account.as_str(), date.to_string(), run, limit(*most)])?;
+                .execute(params![
+                    account.as_str(),
+                    date.to_string(),
+                    run,
+                    limit(*most)
+                ])?;
             Ok(())
         }
     }
@@ -481,8 +497,14 @@ mod tests {
             lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
         };
         let differences = plan(&rows_query(&filter(merchant, Some(Verdict::OnlyHere))));
-        assert!(differences.contains("reconciliation_differences"), "{differences}");
+        assert!(
+            differences.contains("reconciliation_differences"),
+            "{differences}"
+        );
         let day = plan(&captures_between_query());
-        assert!(day.contains("captures_by_time") && !day.contains("TEMP B-TREE"), "{day}");
+        assert!(
+            day.contains("captures_by_time") && !day.contains("TEMP B-TREE"),
+            "{day}"
+        );
     }
 }

@@ -11,6 +11,7 @@ use enrollpay::store::{
 };
 
 use super::Place;
+pub use super::reconciliation::*;
 use super::sample::*;
 
 type Verdict = Result<(), Rejection>;
