@@ -5,7 +5,7 @@
 //! or an answer whose signature does not verify proves nothing and is unknown.
 
 pub mod alipay;
-mod beijing;
+pub mod beijing;
 pub mod bill;
 mod http;
 pub mod rsa;

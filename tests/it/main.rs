@@ -24,6 +24,7 @@ mod loopback;
 mod model;
 mod openapi;
 mod prometheus;
+mod reconcile;
 mod simulator;
 mod store;
 mod support;

@@ -51,10 +51,11 @@ pub(super) fn events_after(
     )
 }
 
-const REFUND: &str = "SELECT account, number, refund, round, order_id, attempt, transaction_id,
+pub(super) const REFUND: &str =
+    "SELECT account, number, refund, round, order_id, attempt, transaction_id,
     cause, merchant, merchant_refund_no, amount, status, requested_at, ended_at FROM refunds";
 
-fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {
+pub(super) fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {
     let row = Parsing::new("refunds", row, "number");
     Ok(RefundRow {
         account: AccountId::new(row.get::<String>("account")?),

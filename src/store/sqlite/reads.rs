@@ -507,7 +507,7 @@ pub(super) fn usable(connection: &Connection) -> Read<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
     use super::super::books::{
         AUDIT, LEDGER, ODD_CAPTURES, events_query, evidence_open_query, refunds_open_query,
@@ -516,7 +516,7 @@ mod tests {
     use super::*;
 
     /// The steps of the plan that look at every row of a table.
-    fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
+    pub(in crate::store::sqlite) fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
             .unwrap();

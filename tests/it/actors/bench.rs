@@ -26,13 +26,15 @@ use enrollpay::provider::{
 };
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::sqlite::{Options as SqliteOptions, SqliteStore};
 use enrollpay::store::{
     Actor, AuditEntry, EvidenceRow, IdempotencyRow, Item, LedgerLine, MaskedPayer, Merchant,
     MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry, OutboxGauge, PayerIdentity,
-    PersonalData, RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget,
-    Transaction, Write,
+    PersonalData, Reconciliations, RefundRow, Rejection, Store, StoreError, StoredOrder,
+    TimelineEntry, TokenTarget, Transaction, Write,
 };
+use jiff::civil::Date;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, oneshot};
@@ -466,6 +468,63 @@ impl Store for Gate {
     }
     async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+#[async_trait]
+impl Reconciliations for Gate {
+    async fn captures_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        let captures = self.store.captures_between(account, window, after, limit);
+        captures.await
+    }
+    async fn captures_known(
+        &self,
+        account: &AccountId,
+        transactions: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        self.store.captures_known(account, transactions).await
+    }
+    async fn refunds_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        let refunds = self.store.refunds_between(account, window, after, limit);
+        refunds.await
+    }
+    async fn refunds_known(
+        &self,
+        account: &AccountId,
+        numbers: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        self.store.refunds_known(account, numbers).await
+    }
+    async fn reconciliation_runs(
+        &self,
+        account: Option<&AccountId>,
+        from: Date,
+        to: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        self.store.reconciliation_runs(account, from, to).await
+    }
+    async fn reconciliation_rows(&self, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        self.store.reconciliation_rows(filter).await
+    }
+    async fn reconciled_elsewhere(
+        &self,
+        account: &AccountId,
+        date: Date,
+        keys: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        self.store.reconciled_elsewhere(account, date, keys).await
     }
 }
 
