@@ -67,6 +67,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "faults",
         ],
     ),
+    (
+        "retention",
+        &["order", "clock", "random", "sealing", "store", "locks"],
+    ),
     ("view", &["order", "sealing", "store", "actors"]),
     (
         "http",
@@ -77,7 +81,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "operations",
-        &["order", "clock", "random", "sealing", "store"],
+        &["order", "clock", "random", "sealing", "store", "retention"],
     ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),

@@ -21,6 +21,7 @@ mod locks;
 mod loopback;
 mod model;
 mod openapi;
+mod personal;
 mod prometheus;
 mod simulator;
 mod store;

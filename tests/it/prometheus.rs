@@ -35,6 +35,12 @@ const HEALTHY_IS_ABSENT: &[(&str, &str)] = &[
 
 /// Metrics that are there and 0 as long as all is well, or at rest.
 const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
+    ("enrollpay_webhook_altered_total", "no stored event changed"),
+    ("enrollpay_orders_erased_total", "nobody is erased so soon"),
+    (
+        "enrollpay_values_resealed_total",
+        "there is one field key only",
+    ),
     ("enrollpay_payments_late_total", "nobody paid late"),
     ("enrollpay_payments_duplicate_total", "nobody paid twice"),
     ("enrollpay_actor_restarts_total", "nothing panicked"),

@@ -1,10 +1,12 @@
 //! The embedded store: one SQLite file, one process, one writer thread that commits in groups, a few
 //! readers beside it. Start reading at [`SqliteStore::open`] (`opening` has the file and its
 //! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it)
-//! and `reads`. The schema with its triggers is `migrations/V1__orders.sql`.
+//! and `reads`. The schema with its triggers is `migrations/V1__orders.sql`;
+//! `personal` re-seals and erases.
 
 mod apply;
 mod opening;
+mod personal;
 mod readers;
 mod reads;
 mod rows;

@@ -9,16 +9,16 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, params_f
 use super::rows::{Parsing, STATUSES, limit, unavailable};
 use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
 use crate::order::{Order, Timestamp};
-use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 use crate::store::{
     EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
     OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
 };
 
-type Read<T> = Result<T, StoreError>;
+pub(super) type Read<T> = Result<T, StoreError>;
 
 /// At most one row.
-fn one<T>(
+pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -31,7 +31,7 @@ fn one<T>(
         .transpose()
 }
 
-fn many<T>(
+pub(super) fn many<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -322,7 +322,7 @@ pub(super) fn oauth_state(
 }
 
 const OUTBOX: &str = "SELECT id, merchant, order_id, version, kind, body, created_at, state, tries,
-    next_at, note FROM outbox AS entry";
+    next_at, note, body_digest FROM outbox AS entry";
 
 /// The condition of E3: no earlier event of the same order is still on its way.
 const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
@@ -352,6 +352,10 @@ fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
         tries: row.number("tries")?,
         next_at: row.time_if_any("next_at")?,
         note: row.get("note")?,
+        body_digest: match row.get::<Vec<u8>>("body_digest")?.is_empty() {
+            true => None,
+            false => Some(BodyDigest(row.bytes("body_digest")?)),
+        },
     })
 }
 
@@ -470,7 +474,7 @@ pub(super) fn evidence(
 ) -> Read<Option<EvidenceRow>> {
     one(
         connection,
-        "SELECT account, reference, reason, body, first_seen FROM evidence
+        "SELECT account, reference, reason, body, first_seen, order_id FROM evidence
          WHERE account = ?1 AND reference = ?2",
         params![account.as_str(), reference],
         |row| {
@@ -480,6 +484,7 @@ pub(super) fn evidence(
                 reference: row.get("reference")?,
                 reason: row.get("reason")?,
                 body: Sealed(row.get("body")?),
+                order: row.parse_if_any("order_id")?,
                 first_seen: row.time("first_seen")?,
             })
         },
@@ -519,6 +524,7 @@ pub(super) fn usable(connection: &Connection) -> Read<()> {
 mod tests {
     use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
     use super::super::opening::in_memory;
+    use super::super::personal::{LOOSE_EVIDENCE, PEOPLE_OF, UNDIGESTED};
     use super::*;
 
     /// The steps of the plan that look at every row of a table.
@@ -575,6 +581,9 @@ mod tests {
             FORGET_NONCES.to_owned(),
             FORGET_OAUTH_STATES.to_owned(),
             FORGET_KEYS.to_owned(),
+            UNDIGESTED.to_owned(),
+            PEOPLE_OF.to_owned(),
+            LOOSE_EVIDENCE.to_owned(),
         ];
         for sql in sweeps {
             assert_eq!(full_scans(&connection, &sql), Vec::<String>::new(), "{sql}");

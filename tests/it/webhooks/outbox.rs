@@ -10,8 +10,8 @@ use enrollpay::order::{
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState,
-    OrderFilter, OutboxEntry, OutboxGauge, Rejection, Store, StoreError, StoredOrder,
+    DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, Masks, Merchant, MerchantKey,
+    OauthState, OrderFilter, OutboxEntry, OutboxGauge, Rejection, Store, StoreError, StoredOrder,
     TimelineEntry, TokenTarget, Transaction, WebhookSecret, Write,
 };
 use tokio::sync::watch;
@@ -72,6 +72,7 @@ impl Outbox {
             webhook_secrets,
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
+            masks: Masks::default(),
             accounts: Vec::new(),
             created_at: Timestamp::default(),
         });
@@ -108,6 +109,7 @@ impl Outbox {
                 order: OrderId::from_ulid(Ulid(order)),
                 version,
                 kind: WebhookType::OrderPaid,
+                body_digest: Some(self.sealer.body_digest(body.as_bytes())),
                 body: self.sealer.seal(place, body.as_bytes()),
                 created_at: now,
                 state: DeliveryState::Pending,
