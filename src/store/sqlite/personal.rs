@@ -90,11 +90,10 @@ impl PersonalStore for SqliteStore {
     }
 }
 
-pub(super) const UNDIGESTED: &str = "SELECT count(*) AS events FROM outbox
+const UNDIGESTED: &str = "SELECT count(*) AS events FROM outbox
     WHERE length(body_digest) = 0 AND length(body) > 0";
 
-/// The parts of an id: made before a time, made after another.
-const ORDERS_WITH_PEOPLE: &str = "SELECT DISTINCT order_id FROM personal
+pub(super) const ORDERS_WITH_PEOPLE: &str = "SELECT DISTINCT order_id FROM personal
     WHERE order_id > ?1 AND order_id < ?2 ORDER BY order_id LIMIT ?3";
 
 pub(super) const PEOPLE_OF: &str = "SELECT id,
@@ -419,10 +418,10 @@ fn erase_rows(
                  '$.payer_masked', json('{\"name\":null,\"id_number\":null,\"phone\":null}'),
                  '$.payer_index', json(?4),
                  '$.has_display_fields', json('false'),
-                 '$.field_hashes', (SELECT json_group_array(json(hash.value))
+                 '$.field_hashes', json((SELECT json_group_array(json(hash.value))
                      FROM json_each(snapshot, '$.field_hashes') AS hash
                      WHERE json_extract(hash.value, '$[0]') NOT IN
-                         (SELECT value FROM json_each(?5))))
+                         (SELECT value FROM json_each(?5)))))
              WHERE id = ?1 AND erased_at IS NULL",
         )?
         .execute(params![

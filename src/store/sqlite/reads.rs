@@ -524,7 +524,7 @@ pub(super) fn usable(connection: &Connection) -> Read<()> {
 mod tests {
     use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
     use super::super::opening::in_memory;
-    use super::super::personal::{LOOSE_EVIDENCE, PEOPLE_OF, UNDIGESTED};
+    use super::super::personal::{LOOSE_EVIDENCE, ORDERS_WITH_PEOPLE, PEOPLE_OF};
     use super::*;
 
     /// The steps of the plan that look at every row of a table.
@@ -581,7 +581,7 @@ mod tests {
             FORGET_NONCES.to_owned(),
             FORGET_OAUTH_STATES.to_owned(),
             FORGET_KEYS.to_owned(),
-            UNDIGESTED.to_owned(),
+            ORDERS_WITH_PEOPLE.to_owned(),
             PEOPLE_OF.to_owned(),
             LOOSE_EVIDENCE.to_owned(),
         ];
