@@ -122,6 +122,13 @@ impl Outbox {
         made.unwrap()
     }
 
+    /// Somebody writes to an event's row past everything.
+    pub fn tamper(&self, id: EventId, change: impl Fn(&mut OutboxEntry)) {
+        self.rows.send_modify(|rows| {
+            change(rows.iter_mut().find(|row| row.id == id).unwrap());
+        });
+    }
+
     pub fn row(&self, id: EventId) -> OutboxEntry {
         let rows = self.rows.borrow();
         rows.iter().find(|row| row.id == id).unwrap().clone()
