@@ -7,6 +7,7 @@ use enrollpay::locks::memory::MemoryLocks;
 use enrollpay::locks::{Acquired, Locks as _};
 use enrollpay::order::evolve::replay;
 use enrollpay::retention::erase::{LOCK, Outcome, Sum};
+use enrollpay::sealing::Sealed;
 use enrollpay::store::{MaskedPayer, OrderFilter, Rejection, Store as _, Write};
 use serde_json::{Value, json};
 
@@ -88,6 +89,27 @@ async fn an_erasure_takes_the_people_and_leaves_the_money() {
         bench.store.order(order.id).await.unwrap().unwrap().snapshot,
         after.snapshot
     );
+}
+
+#[tokio::test]
+async fn what_is_erased_is_not_left_in_the_free_space_of_the_file() {
+    let bench = Bench::new();
+    bench.furnish(&sealer(&[OLD])).await;
+    // More than a page: it lies in pages of its own, which become free.
+    let trace = b"sealed under a key that may leak one day ".repeat(500);
+    bench
+        .write(Write::Personal {
+            order: order_id(1),
+            slot: "order".to_owned(),
+            sealed: Sealed(trace.clone()),
+        })
+        .await;
+    let outcome = bench.erase().order(order_id(1), at(1)).await.unwrap();
+    assert_eq!(outcome, Outcome::Erased);
+    bench.store.close().await;
+    let file = std::fs::read(bench.file()).unwrap();
+    let part = &trace[..40];
+    assert!(!file.windows(part.len()).any(|found| found == part));
 }
 
 #[tokio::test]
