@@ -1,6 +1,8 @@
 //! What operators do: the same functions, whether the command reaches a running node over its socket
 //! or opens the store itself.
 
+mod personal;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,10 +16,12 @@ use crate::clock::Clock;
 use crate::order::{AccountId, EventId, KeyId, MerchantId, Timestamp};
 use crate::random::Random;
 use crate::reconcile::{ReconcileError, Reconciler};
+use crate::retention::erase::Erase;
+use crate::retention::reseal::Reseal;
 use crate::sealing::{Place, Sealed, Sealer};
 use crate::store::reconciliation::{Run, RunBy};
 use crate::store::{
-    DeliveryState, DuplicatePolicy, Merchant, MerchantKey, OutboxEntry, Store, StoreError,
+    DeliveryState, DuplicatePolicy, Masks, Merchant, MerchantKey, OutboxEntry, Store, StoreError,
     Transaction, WebhookSecret, Write,
 };
 
@@ -53,6 +57,14 @@ pub enum Operation {
         account: String,
         date: String,
     },
+    PersonalStatus,
+    PersonalReencrypt,
+    /// Of one order, or of all orders of a merchant's payer.
+    PersonalErase {
+        order: Option<String>,
+        payer_ref: Option<String>,
+        merchant: Option<String>,
+    },
 }
 
 /// What `merchant set` may change; what is absent stays.
@@ -65,6 +77,7 @@ pub struct MerchantChanges {
     pub webhook_url: Option<String>,
     pub return_hosts: Option<Vec<String>>,
     pub duplicate: Option<String>,
+    pub masks: Option<String>,
 }
 
 /// Why an operation was not done; nothing changed.
@@ -78,6 +91,8 @@ pub enum OperationError {
     },
     #[error("no {what} {id}")]
     NotFound { what: &'static str, id: String },
+    #[error("{event} was erased together with the payer's data: it is sent no more")]
+    Erased { event: EventId },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the store refused: {0}")]
@@ -97,6 +112,8 @@ pub type WebhookUrlCheck =
 #[derive(Clone)]
 pub struct Operations {
     pub store: Arc<dyn Store>,
+    pub reseal: Arc<Reseal>,
+    pub erase: Erase,
     pub sealer: Sealer,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -132,6 +149,13 @@ impl Operations {
             Operation::EventList { all } => self.event_list(all).await,
             Operation::EventResend { event } => self.event_resend(&event).await,
             Operation::Reconcile { account, date } => self.reconcile(&account, &date).await,
+            Operation::PersonalStatus => personal::status(self).await,
+            Operation::PersonalReencrypt => personal::reencrypt(self).await,
+            Operation::PersonalErase {
+                order,
+                payer_ref,
+                merchant,
+            } => personal::erase(self, order, payer_ref, merchant).await,
         }
     }
 
@@ -183,6 +207,7 @@ impl Operations {
             }],
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
+            masks: Masks::default(),
             accounts: chosen.into_iter().map(|(account, _)| account).collect(),
             created_at: now,
         };
@@ -227,6 +252,13 @@ impl Operations {
                 "warn" => DuplicatePolicy::Warn,
                 "refuse" => DuplicatePolicy::Refuse,
                 other => return Err(wrong("duplicate", other, "warn or refuse")),
+            };
+        }
+        if let Some(masks) = changes.masks {
+            merchant.masks = match masks.as_str() {
+                "standard" => Masks::Standard,
+                "strict" => Masks::Strict,
+                other => return Err(wrong("masks", other, "standard or strict")),
             };
         }
         let view = merchant_json(&merchant);
@@ -281,6 +313,9 @@ impl Operations {
         };
         let id: EventId = event.parse().map_err(|_| not_found())?;
         let entry = self.store.outbox_event(id).await?.ok_or_else(not_found)?;
+        if entry.body.is_erased() {
+            return Err(OperationError::Erased { event: id });
+        }
         let now = self.clock.now();
         self.write(vec![Write::Delivery {
             event: id,
@@ -407,6 +442,7 @@ fn merchant_json(merchant: &Merchant) -> Value {
         "webhook_url": merchant.webhook_url,
         "return_hosts": merchant.return_hosts,
         "duplicate": merchant.duplicate,
+        "masks": merchant.masks,
         "accounts": merchant.accounts,
     })
 }

@@ -22,7 +22,7 @@ pub fn run(config: &Config, operation: Operation) -> Result<Value, AppError> {
                 answered => return answered,
             }
         }
-        let operations = super::open_operations(config)?;
+        let operations = super::open_operations(config).await?;
         let answer = operations.run(operation).await;
         operations.store.close().await;
         Ok(answer?)
@@ -152,5 +152,8 @@ const fn operation_name(operation: &Operation) -> &'static str {
         Operation::EventList { .. } => "event list",
         Operation::EventResend { .. } => "event resend",
         Operation::Reconcile { .. } => "reconcile",
+        Operation::PersonalStatus => "personal status",
+        Operation::PersonalReencrypt => "personal reencrypt",
+        Operation::PersonalErase { .. } => "personal erase",
     }
 }

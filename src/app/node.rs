@@ -39,6 +39,9 @@ pub fn serve(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         LogFormat::Text => telemetry::Format::Text,
     };
     telemetry::install(format, &config.log.filter);
+    if config.mode == Mode::Production {
+        super::memory::keep_private()?;
+    }
     actix_web::rt::System::new().block_on(run(config, announce))
 }
 
@@ -56,6 +59,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let foundation = Foundation::open(&config)?;
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
+    super::personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
     let operations = super::operations(&config, &foundation, &keys);
     let demo = DemoMode::start(&config, &foundation, &keys)?;
     let origin = demo.as_ref().and_then(DemoMode::simulator_origin);
@@ -152,6 +156,9 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             at: config.reconciliation.at,
         };
         background.spawn_local(Nightly::new(reconciler, schedule).watch(stop.clone()));
+    }
+    if let Some(erasure) = super::personal::daily_erasure(&config, &foundation, &locks) {
+        background.spawn_local(stop.clone().run_until_cancelled_owned(erasure));
     }
 
     let deps = Deps {

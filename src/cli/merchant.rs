@@ -42,6 +42,10 @@ pub(super) enum Merchant {
         /// What to do with an order for a payer who has paid the same purpose.
         #[arg(long, value_parser = ["warn", "refuse"])]
         duplicate: Option<String>,
+        /// How much of a payer is shown, for orders made from now on: number 4+4 and phone 3+4
+        /// characters, or 1+1 and 3+2.
+        #[arg(long, value_parser = ["standard", "strict"])]
+        masks: Option<String>,
     },
     /// All merchants; no secrets.
     List,
@@ -73,6 +77,7 @@ impl Merchant {
                 webhook_url,
                 return_hosts,
                 duplicate,
+                masks,
             } => Operation::MerchantSet {
                 merchant,
                 changes: MerchantChanges {
@@ -82,6 +87,7 @@ impl Merchant {
                     webhook_url,
                     return_hosts,
                     duplicate,
+                    masks,
                 },
             },
             Self::List => Operation::MerchantList,

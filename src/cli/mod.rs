@@ -7,6 +7,7 @@ mod event;
 mod merchant;
 mod migrate;
 mod output;
+mod personal;
 mod reconcile;
 mod serve;
 mod simulate;
@@ -56,6 +57,9 @@ enum Command {
     /// Webhook events that were not delivered.
     #[command(subcommand)]
     Event(event::Event),
+    /// Payers' data: the keys it is sealed under, and its erasure.
+    #[command(subcommand)]
+    Personal(personal::Personal),
     /// A signed request to the merchant API.
     Call(call::Call),
     /// The provider simulators alone, for tests and load on another port.
@@ -98,6 +102,7 @@ impl From<ConfigError> for Failure {
 
 /// Reads the arguments of this process and does what they say.
 pub fn run() -> ExitCode {
+    crate::telemetry::quiet_panics();
     let arguments = Arguments::parse();
     let outcome = dispatch(arguments);
     match outcome {
@@ -117,6 +122,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => migrate::run(&load()?),
         Command::Merchant(merchant) => merchant.run(&load()?, format),
         Command::Event(event) => event.run(&load()?, format),
+        Command::Personal(personal) => personal.run(&load()?, format),
         Command::Call(call) => call.run(&load()?),
         Command::Simulate(simulate) => simulate.run(),
         Command::Reconcile(reconcile) => reconcile.run(&load()?, format),

@@ -67,6 +67,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "faults",
         ],
     ),
+    (
+        "retention",
+        &["order", "clock", "random", "sealing", "store", "locks"],
+    ),
     ("view", &["order", "sealing", "store", "actors"]),
     (
         "http",
@@ -83,7 +87,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "operations",
-        &["order", "clock", "random", "sealing", "store", "reconcile"],
+        &[
+            "order",
+            "clock",
+            "random",
+            "sealing",
+            "store",
+            "reconcile",
+            "retention",
+        ],
     ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),

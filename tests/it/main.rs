@@ -23,6 +23,7 @@ mod locks;
 mod loopback;
 mod model;
 mod openapi;
+mod personal;
 mod prometheus;
 mod reconcile;
 mod simulator;

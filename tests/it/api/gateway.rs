@@ -24,7 +24,9 @@ use enrollpay::provider::{
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealer};
 use enrollpay::store::sqlite::{Options as StoreOptions, SqliteStore};
-use enrollpay::store::{Actor, DuplicatePolicy, Merchant, MerchantKey, Store, Transaction, Write};
+use enrollpay::store::{
+    Actor, DuplicatePolicy, Masks, Merchant, MerchantKey, Store, Transaction, Write,
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use ulid::Ulid;
@@ -580,6 +582,7 @@ async fn add_merchant(store: &dyn Store, sealer: &Sealer, n: u128, wishes: &Wish
             } else {
                 DuplicatePolicy::Warn
             },
+            masks: Masks::default(),
             accounts: vec![
                 AccountId::new("school-wechat"),
                 AccountId::new("school-alipay"),
