@@ -26,6 +26,7 @@ mod openapi;
 mod personal;
 mod prometheus;
 mod reconcile;
+mod refunds;
 mod simulator;
 mod store;
 mod support;
