@@ -13,7 +13,7 @@ use crate::order::{
     AttemptId, CodeMode, Fen, LatePayment, Order, OrderId, Settlement, Status, Timestamp,
 };
 use crate::sealing::{Place, Sealed, Sealer, TokenKind};
-use crate::store::{PersonalData, StoredOrder};
+use crate::store::{MaskedPayer, PersonalData, StoredOrder};
 
 pub use refunds::{open_reason, reason_write};
 
@@ -135,7 +135,9 @@ impl View {
                 self.receipt_token(order.id)
             )
         });
-        let masked = &snapshot.payer_masked;
+        // An actor may remember an order with its payer for a while after the erasure.
+        let masked = personal.map(|_| &snapshot.payer_masked);
+        let shown = |of: fn(&MaskedPayer) -> &Option<String>| masked.and_then(|it| of(it).as_ref());
         json!({
             "id": order.id,
             "object": "order",
@@ -150,9 +152,9 @@ impl View {
             "items": snapshot.items,
             "payer": {
                 "ref": personal.map(|personal| &personal.payer_ref),
-                "name": masked.name,
-                "id_number": masked.id_number,
-                "phone": masked.phone,
+                "name": shown(|masked| &masked.name),
+                "id_number": shown(|masked| &masked.id_number),
+                "phone": shown(|masked| &masked.phone),
             },
             "wallets": snapshot.wallets,
             "purpose": snapshot.purpose,

@@ -311,6 +311,7 @@ async fn outbox(
                 row: &row,
             };
             OutboxEntry {
+                body_digest: Some(house.parts.sealer.body_digest(&body)),
                 id,
                 merchant: after.order.terms.merchant,
                 order: after.order.id,

@@ -98,7 +98,7 @@ impl fmt::Debug for Parts {
 /// Writes the body of a webhook: the order as of the commit that the event is part of. The same
 /// bytes are delivered every time (E4).
 pub trait EventBody: Send + Sync {
-    /// `personal` is missing only where it cannot be opened.
+    /// `personal` is missing where it cannot be opened, or was erased: nothing of the payer is told.
     fn body(&self, stored: &StoredOrder, personal: Option<&PersonalData>, told: Told) -> Vec<u8>;
 }
 

@@ -34,7 +34,7 @@ pub fn run(config: &Config, instruction: Instruction) -> Result<Value, AppError>
             }
         }
         let operator = Operator::of(own_user(), instruction.operator.as_deref())?;
-        let operations = super::open_operations(config)?;
+        let operations = super::open_operations(config).await?;
         let answer = operations.run(&operator, instruction.operation).await;
         operations.store.close().await;
         Ok(answer?)
@@ -49,7 +49,7 @@ pub(super) fn own_user() -> u32 {
 async fn send(socket: &Path, instruction: &Instruction) -> Result<Value, AppError> {
     let client = reqwest::Client::builder()
         .unix_socket(socket)
-        .timeout(std::time::Duration::from_secs(30))
+        .timeout(patience(&instruction.operation))
         .build()
         .map_err(|error| AppError::Socket(error.to_string()))?;
     let answer = client
@@ -65,17 +65,25 @@ async fn send(socket: &Path, instruction: &Instruction) -> Result<Value, AppErro
                 AppError::Socket(error.to_string())
             }
         })?;
-    let done = answer.status().is_success();
+    let status = answer.status();
     let body: Value = answer
         .json()
         .await
         .map_err(|error| AppError::Socket(error.to_string()))?;
-    if done {
-        Ok(body)
-    } else {
-        Err(AppError::Node(
-            body["error"].as_str().unwrap_or_default().to_owned(),
-        ))
+    let error = || body["error"].as_str().unwrap_or_default().to_owned();
+    match status.as_u16() {
+        200..=299 => Ok(body),
+        503 => Err(AppError::Later(error())),
+        _ => Err(AppError::Node(error())),
+    }
+}
+
+/// How long the node may take.
+const fn patience(operation: &Operation) -> std::time::Duration {
+    match operation {
+        // A provider sends a large day's bill in minutes.
+        Operation::Reconcile { .. } => std::time::Duration::from_mins(15),
+        _ => std::time::Duration::from_secs(30),
     }
 }
 
@@ -154,6 +162,9 @@ async fn operate(
             let body = json!({ "error": error.to_string() });
             match error {
                 OperationError::Store(_) | OperationError::Unanswered(_) => {
+                    HttpResponse::ServiceUnavailable().json(body)
+                }
+                OperationError::Reconcile(error) if error.is_passing() => {
                     HttpResponse::ServiceUnavailable().json(body)
                 }
                 _ => HttpResponse::BadRequest().json(body),

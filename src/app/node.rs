@@ -18,6 +18,7 @@ use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
 use crate::locks::Locks;
 use crate::locks::memory::MemoryLocks;
+use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
 use crate::webhook;
@@ -37,6 +38,9 @@ pub fn serve(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         LogFormat::Text => telemetry::Format::Text,
     };
     telemetry::install(format, &config.log.filter);
+    if config.mode == Mode::Production {
+        super::memory::keep_private()?;
+    }
     actix_web::rt::System::new().block_on(run(config, announce))
 }
 
@@ -54,6 +58,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let foundation = Foundation::open(&config)?;
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
+    super::personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
     let mut operations = super::operations(&config, &foundation, &keys);
     let demo = DemoMode::start(&config, &foundation, &keys)?;
     let origin = demo.as_ref().and_then(DemoMode::simulator_origin);
@@ -132,6 +137,25 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         stop.clone(),
     ));
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
+    let reconciler = Reconciler::new(reconcile::Parts {
+        store: Arc::clone(&foundation.store),
+        providers: providers.clone(),
+        orders: shards.orders(),
+        locks: Arc::clone(&locks),
+        clock: Arc::clone(&foundation.clock),
+        random: Arc::clone(&foundation.random),
+        lease: reconcile::LEASE,
+    });
+    operations.reconciler = Some(reconciler.clone());
+    if config.reconciliation.enabled {
+        let schedule = Schedule {
+            at: config.reconciliation.at,
+        };
+        background.spawn_local(Nightly::new(reconciler, schedule).watch(stop.clone()));
+    }
+    if let Some(erasure) = super::personal::daily_erasure(&config, &foundation, &locks) {
+        background.spawn_local(stop.clone().run_until_cancelled_owned(erasure));
+    }
 
     let deps = Deps {
         orders: shards.orders(),

@@ -39,6 +39,10 @@ pub(super) enum Merchant {
         /// What to do with an order for a payer who has paid the same purpose.
         #[arg(long, value_parser = ["warn", "refuse"])]
         duplicate: Option<String>,
+        /// How much of a payer is shown, for orders made from now on: number 4+4 and phone 3+4
+        /// characters, or 1+1 and 3+2.
+        #[arg(long, value_parser = ["standard", "strict"])]
+        masks: Option<String>,
     },
     /// All merchants; no secrets.
     List,
@@ -70,6 +74,7 @@ impl Merchant {
                 webhook_url,
                 return_hosts,
                 duplicate,
+                masks,
             } => Operation::MerchantSet {
                 merchant,
                 changes: MerchantChanges {
@@ -79,6 +84,7 @@ impl Merchant {
                     webhook_url,
                     return_hosts,
                     duplicate,
+                    masks,
                 },
             },
             Self::List => Operation::MerchantList,

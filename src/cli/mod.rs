@@ -1,5 +1,6 @@
 //! The command line: one file per command. Data goes to standard output, messages to standard error.
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 75 try again later, 78 wrong configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences found, 75 try again later, 78 wrong
+//! configuration.
 
 mod call;
 mod capture;
@@ -8,6 +9,8 @@ mod ledger;
 mod merchant;
 mod migrate;
 mod output;
+mod personal;
+mod reconcile;
 mod refund;
 mod serve;
 mod simulate;
@@ -17,7 +20,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::commands;
+use serde_json::Value;
+
+use crate::app::{AppError, commands};
 use crate::config::{Config, ConfigError};
 use crate::operations::Operation;
 
@@ -25,6 +30,7 @@ pub use output::Format;
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
+const DIFFERENCES: u8 = 3;
 const TRY_LATER: u8 = 75;
 const WRONG_CONFIGURATION: u8 = 78;
 
@@ -61,6 +67,9 @@ enum Command {
     /// Webhook events: what was not delivered, and what shall be once more.
     #[command(subcommand)]
     Event(event::Event),
+    /// Payers' data: the keys it is sealed under, and its erasure.
+    #[command(subcommand)]
+    Personal(personal::Personal),
     /// Money that fits no order, settled by two people.
     #[command(subcommand)]
     Capture(capture::Capture),
@@ -73,6 +82,8 @@ enum Command {
     Call(call::Call),
     /// The provider simulators alone, for tests and load on another port.
     Simulate(simulate::Simulate),
+    /// Compare a provider's bill of one day with our books, and record what is missing here.
+    Reconcile(reconcile::Reconcile),
 }
 
 /// Why a command ended without doing what it was asked.
@@ -109,6 +120,7 @@ impl From<ConfigError> for Failure {
 
 /// Reads the arguments of this process and does what they say.
 pub fn run() -> ExitCode {
+    crate::telemetry::quiet_panics();
     let arguments = Arguments::parse();
     let outcome = dispatch(arguments);
     match outcome {
@@ -121,10 +133,20 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
-    let format = arguments.format.unwrap_or_else(Format::of_standard_output);
-    let load = || Config::load(arguments.config.as_deref(), std::env::vars());
-    let operate = |operation| operate(&load()?, arguments.operator.clone(), operation, format);
-    match arguments.command.unwrap_or(Command::Serve) {
+    let Arguments {
+        config,
+        format,
+        operator,
+        command,
+    } = arguments;
+    let format = format.unwrap_or_else(Format::of_standard_output);
+    let load = || Config::load(config.as_deref(), std::env::vars());
+    let operate = |operation| {
+        let answer = ask(&load()?, operator.clone(), operation)?;
+        output::print(&answer, format);
+        Ok(())
+    };
+    match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&load()?),
         Command::Migrate => migrate::run(&load()?),
         Command::Merchant(merchant) => operate(merchant.operation()),
@@ -132,23 +154,21 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Capture(capture) => operate(capture.operation()?),
         Command::Refund(refund) => operate(refund.operation()?),
         Command::Ledger(ledger) => operate(ledger.operation()),
+        Command::Reconcile(reconcile) => reconcile.run(&load()?, operator, format),
+        Command::Personal(personal) => personal.run(&load()?, operator.as_deref(), format),
         Command::Call(call) => call.run(&load()?),
         Command::Simulate(simulate) => simulate.run(),
     }
 }
 
-/// Has an operation done beside a running node, or in the store itself, and prints its answer.
-fn operate(
-    config: &Config,
-    operator: Option<String>,
-    operation: Operation,
-    format: Format,
-) -> Result<(), Failure> {
+/// Has an operation done beside a running node, or in the store itself.
+fn ask(config: &Config, operator: Option<String>, operation: Operation) -> Result<Value, Failure> {
     let instruction = commands::Instruction {
         operator,
         operation,
     };
-    let answer = commands::run(config, instruction).map_err(Failure::new)?;
-    output::print(&answer, format);
-    Ok(())
+    commands::run(config, instruction).map_err(|error| match error {
+        AppError::Later(_) => Failure::later(error),
+        _ => Failure::new(error),
+    })
 }

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 pub use account::{Account, AlipayProduct, ProviderName, Qr};
 pub use finding::{ConfigError, Finding};
 pub use sections::{
-    Admin, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat, Order, Secrets,
-    Server, Shards, Simulator, Store, Webhooks,
+    Admin, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat, Order,
+    Reconciliation, Retention, Secrets, Server, Shards, Simulator, Store, Webhooks,
 };
 
 /// Every key with its default and its reason; compiled in, so that the binary alone is enough.
@@ -58,6 +58,8 @@ pub struct Config {
     pub order: Order,
     pub limits: Limits,
     pub webhooks: Webhooks,
+    pub reconciliation: Reconciliation,
+    pub retention: Retention,
     pub simulator: Simulator,
     pub demo: Demo,
     pub log: Log,
@@ -227,6 +229,12 @@ impl Config {
             "webhooks.timeout_seconds",
             self.webhooks.timeout_seconds.to_string(),
             "1 to 60 seconds",
+        );
+        expect(
+            self.retention.personal_days <= 36_500,
+            "retention.personal_days",
+            self.retention.personal_days.to_string(),
+            "0 (never erased) to 36500 days",
         );
         let mut listeners = vec![("server.listen", self.server.listen)];
         listeners.push(("admin.listen", self.admin.listen));

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::merchant::{
     cancel, create_order, create_refund, list_events, list_orders, list_refunds, query, read_order,
-    read_refund, resend_event, start_attempt, timeline,
+    read_refund, reconciliations, resend_event, start_attempt, timeline,
 };
 use super::problem::{CATALOGUE, FieldError};
 
@@ -49,12 +49,14 @@ pub use refunds::{
         list_refunds::list_refunds,
         read_refund::read_refund,
         timeline::read_timeline,
+        reconciliations::read_reconciliation,
         list_events::list_events,
         resend_event::resend_event,
     ),
     components(schemas(ProblemBody, FieldError, WebhookBody)),
     tags(
         (name = "Orders", description = "One payment asked for by a merchant"),
+        (name = "Reconciliations", description = "The providers' bills against the books"),
         (name = "Refunds", description = "A paid order's money on its way back"),
         (name = "Events", description = "What webhooks carry, for those who poll"),
     ),

@@ -15,6 +15,7 @@ use super::merchant::list_refunds::list_refunds;
 use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::read_refund::read_refund;
+use super::merchant::reconciliations::read_reconciliation;
 use super::merchant::resend_event::resend_event;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
@@ -81,6 +82,11 @@ pub fn merchant_api() -> Vec<Address> {
             "/v1/orders/{id}/timeline",
             "GET",
             vec![get().to(read_timeline)],
+        ),
+        address(
+            "/v1/reconciliations/{account}/{date}",
+            "GET",
+            vec![get().to(read_reconciliation)],
         ),
         address("/v1/events", "GET", vec![get().to(list_events)]),
         address(

@@ -57,7 +57,9 @@ impl Operations {
             let now = self.clock.now();
             let mut writes: Vec<Write> = page
                 .iter()
-                .filter(|(_, event)| event.state == DeliveryState::Parked)
+                .filter(|(_, event)| {
+                    event.state == DeliveryState::Parked && !event.body.is_erased()
+                })
                 .map(|(_, event)| event.again(now, RELEASED))
                 .collect();
             if !writes.is_empty() {
@@ -93,7 +95,11 @@ impl Operations {
     async fn event(&self, event: &str) -> Result<OutboxEntry, OperationError> {
         let id: EventId = id("event", event)?;
         let entry = self.store.outbox_event(id).await?;
-        entry.ok_or_else(|| not_found("event", event))
+        let entry = entry.ok_or_else(|| not_found("event", event))?;
+        if entry.body.is_erased() {
+            return Err(OperationError::Erased { event: id });
+        }
+        Ok(entry)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{MerchantChanges, OperationError, Operations, Operator, wrong};
 use crate::order::{AccountId, KeyId, MerchantId, Timestamp, Wallet};
 use crate::sealing::{Place, Sealed};
-use crate::store::{DuplicatePolicy, Merchant, MerchantKey, WebhookSecret, Write};
+use crate::store::{DuplicatePolicy, Masks, Merchant, MerchantKey, WebhookSecret, Write};
 
 impl Operations {
     pub(super) async fn merchant_create(
@@ -59,6 +59,7 @@ impl Operations {
             }],
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
+            masks: Masks::default(),
             accounts: chosen.into_iter().map(|(account, _)| account).collect(),
             created_at: now,
         };
@@ -108,6 +109,13 @@ impl Operations {
                 "warn" => DuplicatePolicy::Warn,
                 "refuse" => DuplicatePolicy::Refuse,
                 other => return Err(wrong("duplicate", other, "warn or refuse")),
+            };
+        }
+        if let Some(masks) = changes.masks {
+            merchant.masks = match masks.as_str() {
+                "standard" => Masks::Standard,
+                "strict" => Masks::Strict,
+                other => return Err(wrong("masks", other, "standard or strict")),
             };
         }
         let view = merchant_json(&merchant);
@@ -230,6 +238,7 @@ fn merchant_json(merchant: &Merchant) -> Value {
         "webhook_url": merchant.webhook_url,
         "return_hosts": merchant.return_hosts,
         "duplicate": merchant.duplicate,
+        "masks": merchant.masks,
         "accounts": merchant.accounts,
     })
 }

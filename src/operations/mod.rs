@@ -6,6 +6,8 @@ mod events;
 mod ledger;
 mod merchants;
 mod operator;
+mod personal;
+mod reconcile;
 mod refunds;
 
 use std::fmt;
@@ -17,8 +19,11 @@ use serde_json::Value;
 
 use crate::actors::{Orders, OrdersError, Reply, Request, Verdict};
 use crate::clock::Clock;
-use crate::order::{AccountId, Command, OrderId, Refusal, SettleBy, Timestamp};
+use crate::order::{AccountId, Command, EventId, OrderId, Refusal, SettleBy, Timestamp};
 use crate::random::Random;
+use crate::reconcile::{ReconcileError, Reconciler};
+use crate::retention::erase::Erase;
+use crate::retention::reseal::Reseal;
 use crate::sealing::Sealer;
 use crate::store::{Actor, AuditEntry, Store, StoreError, Transaction, Write};
 use crate::view::write_time;
@@ -77,6 +82,19 @@ pub enum Operation {
     Ledger {
         order: Option<String>,
     },
+    /// Compares the provider's bill of one day with our books.
+    Reconcile {
+        account: String,
+        date: String,
+    },
+    PersonalStatus,
+    PersonalReencrypt,
+    /// Of one order, or of all orders of a merchant's payer.
+    PersonalErase {
+        order: Option<String>,
+        payer_ref: Option<String>,
+        merchant: Option<String>,
+    },
 }
 
 /// Which parked events.
@@ -115,6 +133,10 @@ impl Operation {
             Self::RefundRetry { .. } => "refund retry",
             Self::RefundRepair { .. } => "refund repair",
             Self::Ledger { .. } => "ledger",
+            Self::Reconcile { .. } => "reconcile",
+            Self::PersonalStatus => "personal status",
+            Self::PersonalReencrypt => "personal reencrypt",
+            Self::PersonalErase { .. } => "personal erase",
         }
     }
 }
@@ -129,6 +151,7 @@ pub struct MerchantChanges {
     pub webhook_url: Option<String>,
     pub return_hosts: Option<Vec<String>>,
     pub duplicate: Option<String>,
+    pub masks: Option<String>,
 }
 
 /// Why an operation was not done; nothing changed.
@@ -142,14 +165,18 @@ pub enum OperationError {
     },
     #[error("no {what} {id}")]
     NotFound { what: &'static str, id: String },
+    #[error("{event} was erased together with the payer's data: it is sent no more")]
+    Erased { event: EventId },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the store refused: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
     /// By the order's state.
     #[error("{0}")]
     State(&'static str),
-    #[error("this changes an order, which only a running node does: start `enrollpay serve` first")]
+    #[error("only a running node can do this: start `enrollpay serve` first")]
     NoNode,
     #[error("the order gave no answer: {0}")]
     Unanswered(String),
@@ -165,6 +192,10 @@ pub struct Operations {
     pub store: Arc<dyn Store>,
     /// Of the running node; `None` where the command has opened the store itself.
     pub orders: Option<Orders>,
+    /// The same: it takes providers and orders.
+    pub reconciler: Option<Reconciler>,
+    pub reseal: Arc<Reseal>,
+    pub erase: Erase,
     pub sealer: Sealer,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -220,6 +251,14 @@ impl Operations {
                 self.refund_repair(by, &order, &refund, to).await
             }
             Operation::Ledger { order } => self.ledger(order.as_deref()).await,
+            Operation::Reconcile { account, date } => self.reconcile(by, &account, &date).await,
+            Operation::PersonalStatus => self.personal_status().await,
+            Operation::PersonalReencrypt => self.personal_reencrypt(by).await,
+            Operation::PersonalErase {
+                order,
+                payer_ref,
+                merchant,
+            } => self.personal_erase(by, order, payer_ref, merchant).await,
         }
     }
 

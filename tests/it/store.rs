@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use enrollpay::store::Store;
 
 pub mod money;
+pub mod reconciliation;
 pub mod sample;
 pub mod suite;
 
@@ -67,6 +68,11 @@ macro_rules! store_suite {
             what_operators_did_is_one_chain,
             orders_are_counted_by_status,
             what_is_old_is_forgotten,
+            a_days_captures_and_refunds_are_read_by_pages,
+            a_run_is_started_filled_and_ended_once,
+            the_last_finished_run_is_the_result,
+            rows_are_those_of_one_merchant_and_of_no_order,
+            a_row_is_found_on_another_day,
             it_is_all_there_after_reopening,
             a_closed_store_says_so,
         }

@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use super::Deps;
 use crate::actors::{OrdersError, Request};
 use crate::faults::crash_point;
-use crate::order::{AccountId, CaptureReport, Command, OutTradeNo, RefundId, Timestamp, Wallet};
+use crate::order::{
+    AccountId, CaptureReport, Command, OrderId, OutTradeNo, RefundId, Timestamp, Wallet,
+};
 use crate::provider::{Notice, NoticeError, Provider, Success};
 use crate::sealing::Place;
 use crate::store::{
@@ -85,6 +87,8 @@ enum Outcome {
     /// An unknown number that stayed unknown: kept for a person.
     Kept,
     Refused(NoticeError),
+    /// Not believed, and nobody needs to be woken by it.
+    OlderInterface,
     /// The number is none of ours, or of an order that is not here (yet).
     Unknown,
     TooLarge,
@@ -101,6 +105,7 @@ impl Outcome {
             Self::Noted => "noted",
             Self::Kept => "kept",
             Self::Refused(_) => "rejected",
+            Self::OlderInterface => "older_interface",
             Self::Unknown => "unknown",
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
@@ -112,7 +117,9 @@ impl Outcome {
     const fn refused_with(&self) -> Option<StatusCode> {
         match self {
             Self::Recorded | Self::Duplicate | Self::Noted | Self::Kept => None,
-            Self::Refused(NoticeError::Unreadable { .. }) => Some(StatusCode::BAD_REQUEST),
+            Self::Refused(NoticeError::Unreadable { .. }) | Self::OlderInterface => {
+                Some(StatusCode::BAD_REQUEST)
+            }
             Self::Refused(_) => Some(StatusCode::UNAUTHORIZED),
             Self::Unknown | Self::Unavailable(_) => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::TooLarge => Some(StatusCode::PAYLOAD_TOO_LARGE),
@@ -183,6 +190,10 @@ fn tell(provider: &dyn Provider, outcome: &Outcome) {
                 .increment(1);
             tracing::warn!(%account, reason, "a notice was not believed");
         }
+        Outcome::OlderInterface => tracing::info!(
+            %account,
+            "a notice of the older interface: a refund made past this gateway, found by the next bill",
+        ),
         Outcome::Unknown => tracing::warn!(%account, "a notice of an unknown number"),
         Outcome::TooLarge | Outcome::TooSlow => {
             tracing::warn!(%account, outcome = outcome.as_str(), "a notice was not read");
@@ -230,27 +241,50 @@ async fn handle(
             crash_point("c6");
             paid(provider, notice_id, &success, body, deps, now).await
         }
-        Ok(Notice::Refund { notice_id, news }) => {
-            refunds::told(provider, notice_id, &news, body, deps, now).await
+        Ok(Notice::Refund {
+            notice_id,
+            news,
+            success,
+        }) => {
+            let captured = match &success {
+                Some(success) => {
+                    crash_point("c6");
+                    paid(provider, notice_id.clone(), success, body, deps, now).await
+                }
+                None => Outcome::Duplicate,
+            };
+            // What gave no capture to the books has no refund of ours either.
+            if !matches!(captured, Outcome::Recorded | Outcome::Duplicate) {
+                return captured;
+            }
+            match refunds::told(provider, notice_id, &news, body, deps, now).await {
+                Outcome::Duplicate => captured,
+                told => told,
+            }
         }
         Ok(Notice::Other {
-            notice_id, what, ..
+            notice_id,
+            what,
+            out_trade_no,
         }) => {
+            let number = out_trade_no.and_then(|number| number.parse::<OutTradeNo>().ok());
+            let order = number.map(|number| number.order);
             tracing::info!(account = %provider.account().id, what, "a notice without consequence");
             // Every verified word is acknowledged once stored (contract §5), this one too.
             let reason = format!("{}{what}", EvidenceRow::NOTED);
-            match keep(provider, &notice_id, &reason, body, deps, now).await {
+            match keep(provider, &notice_id, &reason, order, body, deps, now).await {
                 Ok(()) => Outcome::Noted,
                 Err(error) => unavailable(&error),
             }
         }
         Err(error @ NoticeError::Unreadable { .. }) => {
             let reference = hash_of(body);
-            match keep(provider, &reference, "unreadable", body, deps, now).await {
+            match keep(provider, &reference, "unreadable", None, body, deps, now).await {
                 Ok(()) => Outcome::Refused(error),
                 Err(error) => unavailable(&error),
             }
         }
+        Err(NoticeError::OlderInterface) => Outcome::OlderInterface,
         Err(error) => Outcome::Refused(error),
     }
 }
@@ -309,7 +343,18 @@ async fn paid(
         Err(OrdersError::Rejected(Rejection::CaptureKnown)) => {
             // Recorded already, for another trade: one transaction cannot have paid two.
             let reference = success.transaction_id.as_ref();
-            match keep(provider, reference, "recorded_elsewhere", body, deps, now).await {
+            let why = "recorded_elsewhere";
+            match keep(
+                provider,
+                reference,
+                why,
+                Some(number.order),
+                body,
+                deps,
+                now,
+            )
+            .await
+            {
                 Ok(()) => Outcome::Kept,
                 Err(error) => return unavailable(&error),
             }
@@ -361,7 +406,7 @@ async fn unknown(
             Outcome::Kept
         }
         Some(_) => Outcome::Unknown,
-        None => match keep(provider, reference, "unknown_number", body, deps, now).await {
+        None => match keep(provider, reference, "unknown_number", None, body, deps, now).await {
             Ok(()) => Outcome::Unknown,
             Err(error) => unavailable(&error),
         },
@@ -373,6 +418,7 @@ async fn keep(
     provider: &dyn Provider,
     reference: &str,
     reason: &str,
+    order: Option<OrderId>,
     body: &Bytes,
     deps: &Deps,
     now: Timestamp,
@@ -389,6 +435,7 @@ async fn keep(
         reference: reference.to_owned(),
         reason: reason.to_owned(),
         body: deps.sealer.seal(place, body),
+        order,
         first_seen: now,
         standing: EvidenceStanding::Open,
     };

@@ -12,6 +12,7 @@ pub mod new_order;
 pub mod query;
 pub mod read_order;
 pub mod read_refund;
+pub mod reconciliations;
 pub mod resend_event;
 pub mod start_attempt;
 pub mod timeline;

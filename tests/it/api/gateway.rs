@@ -24,7 +24,9 @@ use enrollpay::provider::{
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealer};
 use enrollpay::store::sqlite::{Options as StoreOptions, SqliteStore};
-use enrollpay::store::{Actor, DuplicatePolicy, Merchant, MerchantKey, Store, Transaction, Write};
+use enrollpay::store::{
+    Actor, DuplicatePolicy, Masks, Merchant, MerchantKey, Store, Transaction, Write,
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use ulid::Ulid;
@@ -39,6 +41,10 @@ pub struct ScriptedProvider {
     pub query: Mutex<TradeState>,
     pub close: Mutex<CloseAnswer>,
     pub queries: AtomicUsize,
+    /// What the provider has of each kind, whatever the day; none where it offers none.
+    pub bills: Mutex<BTreeMap<BillKind, Result<Bill, BillError>>>,
+    /// Whoever holds it for writing keeps the bill of flows back.
+    pub flows: tokio::sync::RwLock<()>,
     /// What is said to a refund, to a question about one, and to another destination for it.
     pub refund: Mutex<RefundAnswer>,
     pub refund_query: Mutex<RefundAnswer>,
@@ -70,6 +76,8 @@ impl ScriptedProvider {
             query: Mutex::new(TradeState::Unpaid),
             close: Mutex::new(CloseAnswer::Closed),
             queries: AtomicUsize::new(0),
+            bills: Mutex::default(),
+            flows: tokio::sync::RwLock::default(),
             refund: Mutex::new(RefundAnswer::Succeeded),
             refund_query: Mutex::new(RefundAnswer::Succeeded),
             repair: Mutex::new(RefundAnswer::Succeeded),
@@ -122,8 +130,15 @@ impl Provider for ScriptedProvider {
         *self.repair.lock().unwrap()
     }
 
-    async fn bill(&self, _: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
-        Err(BillError::NotOffered)
+    async fn bill(&self, kind: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
+        if kind == BillKind::Flows {
+            drop(self.flows.read().await);
+        }
+        let bills = self.bills.lock().unwrap();
+        bills
+            .get(&kind)
+            .cloned()
+            .unwrap_or(Err(BillError::NotOffered))
     }
 
     fn pay_parameters(
@@ -491,7 +506,7 @@ impl Gateway {
             .collect()
     }
 
-    async fn tell(&self, order: OrderId, command: Command) -> actors::Reply {
+    pub async fn tell(&self, order: OrderId, command: Command) -> actors::Reply {
         let request = Request {
             command,
             actor: Actor::Payer,
@@ -613,6 +628,7 @@ async fn add_merchant(store: &dyn Store, sealer: &Sealer, n: u128, wishes: &Wish
             } else {
                 DuplicatePolicy::Warn
             },
+            masks: Masks::default(),
             accounts: vec![
                 AccountId::new("school-wechat"),
                 AccountId::new("school-alipay"),

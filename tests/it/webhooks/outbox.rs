@@ -9,11 +9,14 @@ use enrollpay::order::{
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
-    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Merchant,
-    MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, RefundRow, Rejection, Store,
-    StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction, WebhookSecret, Write,
+    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Masks,
+    Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, Reconciliations,
+    RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
+    WebhookSecret, Write,
 };
+use jiff::civil::Date;
 use tokio::sync::watch;
 use ulid::Ulid;
 
@@ -72,6 +75,7 @@ impl Outbox {
             webhook_secrets,
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
+            masks: Masks::default(),
             accounts: Vec::new(),
             created_at: Timestamp::default(),
         });
@@ -108,6 +112,7 @@ impl Outbox {
                 order: OrderId::from_ulid(Ulid(order)),
                 version,
                 kind: WebhookType::OrderPaid,
+                body_digest: Some(self.sealer.body_digest(body.as_bytes())),
                 body: self.sealer.seal(place, body.as_bytes()),
                 created_at: now,
                 state: DeliveryState::Pending,
@@ -118,6 +123,13 @@ impl Outbox {
             made = Some(id);
         });
         made.unwrap()
+    }
+
+    /// Somebody writes to an event's row past everything.
+    pub fn tamper(&self, id: EventId, change: impl Fn(&mut OutboxEntry)) {
+        self.rows.send_modify(|rows| {
+            change(rows.iter_mut().find(|row| row.id == id).unwrap());
+        });
     }
 
     pub fn row(&self, id: EventId) -> OutboxEntry {
@@ -315,4 +327,59 @@ impl Store for Outbox {
         unused()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Reconciliations for Outbox {
+    async fn captures_between(
+        &self,
+        _: &AccountId,
+        _: Window,
+        _: Option<(Timestamp, Box<str>)>,
+        _: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        unused()
+    }
+    async fn captures_known(
+        &self,
+        _: &AccountId,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        unused()
+    }
+    async fn refunds_between(
+        &self,
+        _: &AccountId,
+        _: Window,
+        _: Option<(Timestamp, Box<str>)>,
+        _: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn refunds_known(
+        &self,
+        _: &AccountId,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn reconciliation_runs(
+        &self,
+        _: Option<&AccountId>,
+        _: Date,
+        _: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        unused()
+    }
+    async fn reconciliation_rows(&self, _: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        unused()
+    }
+    async fn reconciled_elsewhere(
+        &self,
+        _: &AccountId,
+        _: Date,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        unused()
+    }
 }
