@@ -21,8 +21,8 @@ use crate::order::{Command, Effect, Order, OrderId, Phase, Wallet};
 use crate::provider::{Outcome, Provider};
 use crate::random::Random;
 
-/// Due orders in work are no more than the account can ask in this time: short enough for no call to
-/// be due again while it still waits.
+/// Of what nobody waits for, no more calls of a kind are in work than leave in this time: short enough
+/// for no call to be due again while it still waits.
 const WORK_SECONDS: usize = 2;
 const LEAST_WORK: usize = 16;
 const MOST_WORK: usize = 2_048;
@@ -116,7 +116,7 @@ pub(super) struct Line {
     pub provider: Arc<dyn Provider>,
     label: &'static str,
     at_once: usize,
-    most_work: usize,
+    most_work: [usize; Kind::ALL.len()],
     random: Arc<dyn Random>,
     parked_anywhere: Parked,
     state: Mutex<State>,
@@ -173,16 +173,22 @@ impl Drop for Counted {
 }
 
 impl State {
-    /// What is waiting that is not awaited by anybody: the work that due orders make.
-    fn work(&self) -> usize {
-        let waiting: usize = Urgency::ALL
-            .iter()
-            .zip(&self.waiting)
-            .filter(|(urgency, _)| !urgency.is_awaited())
-            .flat_map(|(_, kinds)| kinds)
-            .map(VecDeque::len)
-            .sum();
-        waiting + self.rooms
+    /// Is there room for the work of another due order? Each kind of call that it may lead to has its
+    /// own bound: what waits for closes must not leave the queries idle.
+    fn has_room(&self, urgency: Urgency, most_work: &[usize; Kind::ALL.len()]) -> bool {
+        let leads_to = match urgency {
+            Urgency::Background => [Kind::RefundQuery, Kind::Refund],
+            _ => [Kind::Query, Kind::Close],
+        };
+        leads_to.into_iter().all(|kind| {
+            let waiting: usize = Urgency::ALL
+                .iter()
+                .zip(&self.waiting)
+                .filter(|(urgency, _)| !urgency.is_awaited())
+                .map(|(_, kinds)| kinds[kind as usize].len())
+                .sum();
+            waiting + self.rooms < most_work[kind as usize]
+        })
     }
 
     fn nobody_waits(&self) -> bool {
@@ -242,8 +248,8 @@ impl State {
         known.is_none()
     }
 
-    /// The order whose turn it is to be decided.
-    fn unpark(&mut self) -> Option<OrderId> {
+    /// The order whose turn it is to be decided, if there is room for it.
+    fn unpark(&mut self, most_work: &[usize; Kind::ALL.len()]) -> Option<OrderId> {
         self.given = self.given.wrapping_add(1);
         let patient = self.given.is_multiple_of(FOR_THE_PATIENT);
         let mut urgencies = Urgency::ALL;
@@ -251,6 +257,9 @@ impl State {
             urgencies.reverse();
         }
         for urgency in urgencies {
+            if self.parked_by[urgency as usize] == 0 || !self.has_room(urgency, most_work) {
+                continue;
+            }
             while let Some(id) = self.queues[urgency as usize].pop_front() {
                 if self.parked.get(&id) == Some(&urgency) {
                     self.parked.remove(&id);
@@ -281,14 +290,15 @@ impl Line {
             Wallet::Wechat => "wechatpay",
             Wallet::Alipay => "alipay",
         };
-        let rate = usize::try_from(budget.queries.min(budget.closes)).unwrap_or(MOST_WORK);
         let line = Self {
             provider,
             label,
             at_once: budget.at_once.max(1),
-            most_work: rate
-                .saturating_mul(WORK_SECONDS)
-                .clamp(LEAST_WORK, MOST_WORK),
+            most_work: Kind::ALL.map(|kind| {
+                let a_second = usize::try_from(kind.of(budget)).unwrap_or(MOST_WORK);
+                let work = a_second.saturating_mul(WORK_SECONDS);
+                work.clamp(LEAST_WORK, MOST_WORK)
+            }),
             random,
             parked_anywhere,
             state: Mutex::new(State {
@@ -346,7 +356,7 @@ impl Line {
             .iter()
             .any(|parked| *parked > 0);
         let is_open = state.circuit.gate() == Gate::Open;
-        if is_open && !others_wait && state.work() < self.most_work {
+        if is_open && !others_wait && state.has_room(urgency, &self.most_work) {
             state.rooms += 1;
             return Some(Room(Arc::clone(self)));
         }
@@ -413,9 +423,7 @@ impl Line {
                     state.under_way += 1;
                     turns.push((waiter, self.turn_of(kind, false)));
                 }
-                while state.work() < self.most_work
-                    && let Some(id) = state.unpark()
-                {
+                while let Some(id) = state.unpark(&self.most_work) {
                     state.rooms += 1;
                     placed.push(id);
                 }
@@ -428,7 +436,7 @@ impl Line {
                     refused = std::mem::take(&mut state.waiting).into();
                 } else if state.nobody_waits()
                     && state.rooms == 0
-                    && let Some(id) = state.unpark()
+                    && let Some(id) = state.unpark(&self.most_work)
                 {
                     state.rooms += 1;
                     placed.push(id);

@@ -1,5 +1,5 @@
-//! How fast one account is asked, by kind of call: a number a second, and less for a while after the
-//! provider has said that it was too much.
+//! How fast one account is asked, by kind of call: a number a second, and fewer after the provider has
+//! said that they were too many, until it has not said so for a while.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -41,11 +41,24 @@ impl Kind {
             Self::RefundQuery => "refund_query",
         }
     }
+
+    /// Calls of this kind a second.
+    pub(super) const fn of(self, budget: &Budget) -> u32 {
+        match self {
+            Self::Order => budget.orders,
+            Self::Query => budget.queries,
+            Self::Close => budget.closes,
+            Self::Refund => budget.refunds,
+            Self::RefundQuery => budget.refund_queries,
+        }
+    }
 }
 
 /// The first and the longest pause after a 429.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// So long after a 429 the pace is doubled again, and again, up to the budget.
+const TRY_MORE_AFTER: Duration = Duration::from_secs(20);
 /// This share of a second's calls may go at once, so that a timer's grain costs no call.
 const BURST_PART: u32 = 20;
 
@@ -96,7 +109,11 @@ impl Rate {
 /// The pace of one kind of call.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// Calls a second by the budget, and those that the provider lets us make of late.
+    budget: u32,
+    granted: u32,
     rate: Rate,
+    more_at: Instant,
     /// What is granted while the calls fail, where that is less.
     failing: Option<Rate>,
     fails: bool,
@@ -106,15 +123,13 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(kind: Kind, budget: &Budget) -> Self {
-        let (per_second, failing) = match kind {
-            Kind::Order => (budget.orders, None),
-            Kind::Query => (budget.queries, None),
-            Kind::Close => (budget.closes, None),
-            Kind::Refund => (budget.refunds, Some(budget.failing_refunds)),
-            Kind::RefundQuery => (budget.refund_queries, None),
-        };
+        let per_second = kind.of(budget);
+        let failing = (kind == Kind::Refund).then_some(budget.failing_refunds);
         Self {
+            budget: per_second,
+            granted: per_second,
             rate: Rate::of(per_second),
+            more_at: Instant::now(),
             failing: failing.map(Rate::of),
             fails: false,
             paused_until: None,
@@ -130,10 +145,19 @@ impl Pace {
             }
             self.paused_until = None;
         }
+        if self.granted < self.budget && Instant::now() >= self.more_at {
+            self.grant(self.granted.saturating_mul(2).min(self.budget));
+        }
         if let Some(failing) = self.failing.as_ref().filter(|_| self.fails) {
             failing.take()?;
         }
         self.rate.take()
+    }
+
+    fn grant(&mut self, per_second: u32) {
+        self.granted = per_second.max(1);
+        self.rate = Rate::of(self.granted);
+        self.more_at = Instant::now() + TRY_MORE_AFTER;
     }
 
     /// Learns from what became of a call. `spread`: up to a quarter of a pause, so that nodes do not
@@ -146,6 +170,7 @@ impl Pace {
                 let pause = self.pause + spread(self.pause / 4);
                 self.paused_until = Some(Instant::now() + pause);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                self.grant(self.granted / 2);
             }
             Outcome::Ok | Outcome::Refused => self.pause = FIRST_PAUSE,
             _ => {}
@@ -196,6 +221,20 @@ mod tests {
             let took = left.last().unwrap().as_millis();
             assert!(took < 11_000, "{per_second}: {took} ms for 10 s' worth");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_halves_the_pace_and_quiet_brings_it_back() {
+        let budget = Budget {
+            queries: 100,
+            ..Budget::default()
+        };
+        let mut pace = Pace::new(Kind::Query, &budget);
+        pace.came_to(Outcome::Limited, |_| Duration::ZERO);
+        tokio::time::sleep(FIRST_PAUSE).await;
+        assert!(most_in_a_second(&run(&mut pace, 200).await) <= 50);
+        tokio::time::sleep(TRY_MORE_AFTER).await;
+        assert!(most_in_a_second(&run(&mut pace, 400).await) > 90);
     }
 
     #[tokio::test(start_paused = true)]
