@@ -1174,8 +1174,15 @@ mod doctored {
             };
             self.does(order, asked).await;
             let answer = RefundAnswer::Succeeded;
-            self.does(order, Command::RefundAnswer { refund, answer })
-                .await;
+            self.does(
+                order,
+                Command::RefundAnswer {
+                    refund,
+                    round: 0,
+                    answer,
+                },
+            )
+            .await;
         }
 
         async fn send_back_an_odd_one(&self, order: OrderId) {
@@ -1203,8 +1210,15 @@ mod doctored {
                 self.does(order, word).await;
             }
             let answer = RefundAnswer::Succeeded;
-            self.does(order, Command::RefundAnswer { refund, answer })
-                .await;
+            self.does(
+                order,
+                Command::RefundAnswer {
+                    refund,
+                    round: 0,
+                    answer,
+                },
+            )
+            .await;
         }
 
         async fn does(&self, order: OrderId, command: Command) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use enrollpay::actors::Budget;
 use enrollpay::order::{CodeMode, OrderId, Phase, Product, Status, Timestamp, Wallet};
-use enrollpay::store::Store as _;
 
 use crate::actors::bank::Bank;
 use crate::actors::bench::{QR_MS, START};
