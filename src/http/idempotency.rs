@@ -126,16 +126,27 @@ impl Intent<'_> {
         command: Command,
         extra: Vec<Write>,
     ) -> Result<Reply, Stop> {
+        let request = self.request(command, extra);
+        let reply = self.deps.orders.tell(order, request).await;
+        self.heard(reply)
+    }
+
+    /// The same for a question to the provider, which many may ask at once.
+    pub async fn query(&self, order: OrderId) -> Result<Reply, Stop> {
+        let request = self.request(Command::Query, Vec::new());
+        let reply = self.deps.orders.query(order, request).await;
+        self.heard(reply)
+    }
+
+    fn request(&self, command: Command, extra: Vec<Write>) -> Request {
         let mut writes = self.writes();
         writes.extend(extra);
-        let request = Request {
+        Request {
             command,
             actor: Actor::Merchant,
             request_id: request_id::current().map(|id| id.to_string()),
             writes,
-        };
-        let reply = self.deps.orders.tell(order, request).await;
-        self.heard(reply)
+        }
     }
 
     /// Takes note of what an answer of the actors says about our writes.

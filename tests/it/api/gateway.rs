@@ -39,6 +39,8 @@ pub struct ScriptedProvider {
     pub query: Mutex<TradeState>,
     pub close: Mutex<CloseAnswer>,
     pub queries: AtomicUsize,
+    /// How long the answer to a query takes.
+    pub query_takes: Mutex<Duration>,
     /// Codes that were exchanged: each can be once.
     spent: Mutex<Vec<String>>,
 }
@@ -61,6 +63,7 @@ impl ScriptedProvider {
             query: Mutex::new(TradeState::Unpaid),
             close: Mutex::new(CloseAnswer::Closed),
             queries: AtomicUsize::new(0),
+            query_takes: Mutex::new(Duration::ZERO),
             spent: Mutex::default(),
         }
     }
@@ -78,6 +81,8 @@ impl Provider for ScriptedProvider {
 
     async fn query_trade(&self, _: OutTradeNo) -> TradeState {
         self.queries.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.query_takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
         self.query.lock().unwrap().clone()
     }
 
