@@ -110,7 +110,7 @@ async fn play(house: &House, case: Case) -> (OrderId, Timestamp, Timestamp) {
     let paid_at = house.now();
     bank.pay(number, paid_at);
     let mut news = house.orders.watch(id);
-    let found = tokio::time::timeout(Duration::from_secs(120), async {
+    let found = tokio::time::timeout(Duration::from_mins(2), async {
         while house.stored(id).await.order.status() != Status::Paid {
             news.changed().await.unwrap();
         }
