@@ -123,11 +123,10 @@ impl Bench {
         self.delivered(1).await;
         for (slot, column, row) in slots() {
             let place = place("personal", column, &row);
-            let sealed = sealer.seal(place, slot.as_bytes());
             self.write(Write::Personal {
                 order: order.id,
+                sealed: sealer.seal(place, slot.as_bytes()),
                 slot,
-                sealed,
             })
             .await;
         }
