@@ -41,6 +41,7 @@ pub mod operations;
 pub mod order;
 pub mod provider;
 pub mod random;
+pub mod reconcile;
 pub mod retention;
 pub mod sealing;
 pub mod simulator;

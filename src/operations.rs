@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::order::{AccountId, EventId, KeyId, MerchantId, Timestamp};
 use crate::random::Random;
+use crate::reconcile::{ReconcileError, Reconciler};
 use crate::retention::erase::Erase;
 use crate::retention::reseal::Reseal;
 use crate::sealing::{Place, Sealed, Sealer};
+use crate::store::reconciliation::{Run, RunBy};
 use crate::store::{
     DeliveryState, DuplicatePolicy, Masks, Merchant, MerchantKey, OutboxEntry, Store, StoreError,
     Transaction, WebhookSecret, Write,
@@ -49,6 +51,11 @@ pub enum Operation {
     },
     EventResend {
         event: String,
+    },
+    /// Compares the provider's bill of one day with our books.
+    Reconcile {
+        account: String,
+        date: String,
     },
     PersonalStatus,
     PersonalReencrypt,
@@ -90,6 +97,11 @@ pub enum OperationError {
     Store(#[from] StoreError),
     #[error("the store refused: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    /// It takes what only a running node has.
+    #[error("this needs the running node: start it with `enrollpay serve`")]
+    NeedsNode,
 }
 
 /// Checks an address that webhooks would go to; says what is expected where it does not fit.
@@ -108,6 +120,8 @@ pub struct Operations {
     /// The configured accounts and the wallet of each.
     pub accounts: Vec<(AccountId, crate::order::Wallet)>,
     pub check_webhook_url: WebhookUrlCheck,
+    /// Within a running node only: it takes providers and orders.
+    pub reconciler: Option<Reconciler>,
 }
 
 impl fmt::Debug for Operations {
@@ -134,6 +148,7 @@ impl Operations {
             } => self.rotate_key(&merchant, overlap_seconds).await,
             Operation::EventList { all } => self.event_list(all).await,
             Operation::EventResend { event } => self.event_resend(&event).await,
+            Operation::Reconcile { account, date } => self.reconcile(&account, &date).await,
             Operation::PersonalStatus => personal::status(self).await,
             Operation::PersonalReencrypt => personal::reencrypt(self).await,
             Operation::PersonalErase {
@@ -317,6 +332,20 @@ impl Operations {
         }))
     }
 
+    async fn reconcile(&self, account: &str, date: &str) -> Result<Value, OperationError> {
+        let reconciler = self.reconciler.clone().ok_or(OperationError::NeedsNode)?;
+        let account = AccountId::new(account);
+        let date = date
+            .parse()
+            .map_err(|_| wrong("--date", date, "a day such as 2026-11-19"))?;
+        // It goes on where whoever asked has gone.
+        let run =
+            tokio::spawn(async move { reconciler.run(&account, date, RunBy::Operator).await })
+                .await
+                .map_err(|_| OperationError::Refused("the run broke off".to_owned()))??;
+        Ok(run_json(&run))
+    }
+
     fn new_key(&self, merchant: MerchantId, now: Timestamp) -> (MerchantKey, String) {
         let id = KeyId::from_ulid(self.random.ulid(now));
         let secret = format!("sk_{}", URL_SAFE_NO_PAD.encode(self.random.bytes::<32>()));
@@ -428,5 +457,28 @@ fn event_json(event: &OutboxEntry) -> Value {
         "state": event.state,
         "tries": event.tries,
         "note": event.note,
+    })
+}
+
+/// What a run came to; the rows are to be had through the API.
+fn run_json(run: &Run) -> Value {
+    let total = run.total();
+    json!({
+        "account": run.account,
+        "date": run.date.to_string(),
+        "run": run.run,
+        "state": run.state,
+        "why": run.why,
+        "matched": total.matched,
+        "repaired": total.repaired,
+        "only_here": total.only_here,
+        "only_there": total.only_there,
+        "different": total.different,
+        "payments_here": total.payments_here,
+        "payments_there": total.payments_there,
+        "refunds_here": total.refunds_here,
+        "refunds_there": total.refunds_there,
+        "fees_there": total.fees_there,
+        "flows": run.flows,
     })
 }

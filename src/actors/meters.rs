@@ -25,7 +25,7 @@ pub(super) const fn command_name(command: &Command) -> &'static str {
         Command::RetryRefund { .. } => "retry_refund",
         Command::RepairRefund { .. } => "repair_refund",
         Command::SettleMismatch { .. } => "settle_mismatch",
-        Command::ForeignRefund { .. } => "foreign_refund",
+        Command::ForeignRefund(_) => "foreign_refund",
         Command::Tick => "tick",
     }
 }
@@ -72,6 +72,7 @@ const fn event_name(event: &Event) -> &'static str {
         Event::RefundFailed { .. } => "refund_failed",
         Event::SurplusRefunded { .. } => "surplus_refunded",
         Event::SurplusRefundFailed { .. } => "surplus_refund_failed",
+        Event::ForeignRefundHeard { .. } => "foreign_refund_heard",
         Event::SettlementProposed { .. } => "settlement_proposed",
         Event::MismatchSettled { .. } => "mismatch_settled",
         Event::MismatchRefunded { .. } => "mismatch_refunded",

@@ -135,7 +135,8 @@ impl Ownership {
                 answer: QueryAnswer::Paid(_),
                 ..
             }
-            | Command::RefundAnswer { .. } => Fence::None,
+            | Command::RefundAnswer { .. }
+            | Command::ForeignRefund(_) => Fence::None,
             _ => self.fence(shard),
         }
     }

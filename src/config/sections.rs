@@ -219,6 +219,16 @@ pub struct Webhooks {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Reconciliation {
+    #[serde(deserialize_with = "lenient::plain")]
+    pub enabled: bool,
+    /// Beijing's time of day.
+    #[serde(deserialize_with = "lenient::plain")]
+    pub at: jiff::civil::Time,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Retention {
     /// Days after the last thing that happened to an order that is over; 0: its payer is never erased.
     #[serde(deserialize_with = "lenient::plain")]

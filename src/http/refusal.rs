@@ -53,7 +53,13 @@ pub fn refused(refusal: &Refusal, stored: &StoredOrder, view: &View, now: Timest
         Refusal::NotClaimed => {
             Problem::new(Code::NotClaimed, "Only who scanned this code may do this.")
         }
-        Refusal::UnknownAttempt => Problem::not_found(),
+        // But for the first, operators' commands, which no merchant can send.
+        Refusal::UnknownAttempt
+        | Refusal::UnknownRefund
+        | Refusal::UnknownMismatch
+        | Refusal::MismatchSettled
+        | Refusal::OtherProposal
+        | Refusal::CannotGoBack => Problem::not_found(),
         Refusal::WalletRequired => Problem::new(
             Code::ValidationFailed,
             "This order shows the provider's own codes: name the wallet.",
@@ -90,12 +96,6 @@ pub fn refused(refusal: &Refusal, stored: &StoredOrder, view: &View, now: Timest
             Code::NotRefundable,
             "The refund is over, or not in a state that this could help.",
         ),
-        // Operators' commands, which no merchant can send.
-        Refusal::UnknownRefund
-        | Refusal::UnknownMismatch
-        | Refusal::MismatchSettled
-        | Refusal::OtherProposal
-        | Refusal::CannotGoBack => Problem::not_found(),
     };
     problem
         .with("order_status", stored.order.status().as_str())
@@ -150,6 +150,15 @@ pub fn rejected(rejection: &Rejection, view: &View) -> Problem {
             "An order with this merchant_order_no exists.",
         )
         .with("existing_id", existing.to_string()),
+        Rejection::MerchantRefundNoTaken {
+            existing_order,
+            existing,
+        } => Problem::new(
+            Code::MerchantRefundNoConflict,
+            "A refund with this merchant_refund_no exists, of another order.",
+        )
+        .with("existing_id", existing.to_string())
+        .with("existing_order_id", existing_order.to_string()),
         Rejection::VersionMoved
         | Rejection::FenceMoved
         | Rejection::TooLate

@@ -3,6 +3,7 @@
 use super::attempt::PayerHash;
 use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
 use super::money::Fen;
+use super::refunds::ForeignRefund;
 use super::state::{OperatorHash, SettleBy};
 use super::terms::{Product, Wallet};
 use super::time::Timestamp;
@@ -81,7 +82,7 @@ pub enum Command {
         refund: RefundId,
     },
     /// The provider tells of a refund that nobody asked us for, made in its own console.
-    ForeignRefund { attempt: AttemptNumber },
+    ForeignRefund(ForeignRefund),
     /// Time has passed: do whatever is due. Early or spurious ones are harmless.
     Tick,
 }

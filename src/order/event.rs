@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::{Claim, ClosingCause, ClosingStep, EndReason};
 use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
 use super::money::Fen;
+use super::refunds::ForeignRefund;
 use super::state::{Capture, CloseReason, Mismatch, OperatorHash, SettleBy};
 use super::terms::{Product, Terms, Wallet};
 use super::time::Timestamp;
@@ -141,6 +142,10 @@ pub enum Event {
     },
     SurplusRefundFailed {
         refund: RefundId,
+    },
+    /// Money went back by the provider's own console.
+    ForeignRefundHeard {
+        foreign: ForeignRefund,
     },
     /// The first of two people says how an odd capture is to be settled.
     SettlementProposed {

@@ -25,6 +25,7 @@ impl Order {
             captures: Vec::new(),
             mismatches: Vec::new(),
             refunds: Vec::new(),
+            foreign_refunds: Vec::new(),
         }
     }
 }
@@ -95,6 +96,7 @@ pub(super) fn apply(order: &mut Order, event: &Event, at: Timestamp) {
         | Event::SurplusRefundFailed { .. }
         | Event::MismatchRefunded { .. }
         | Event::MismatchRefundFailed { .. } => apply_to_refund(order, event, at),
+        Event::ForeignRefundHeard { foreign } => order.foreign_refunds.push(foreign.clone()),
         Event::SettlementProposed {
             mismatch,
             by,

@@ -340,7 +340,8 @@ fn money_is_append_only(before: &Order, after: &Order) -> Verdict {
     require(
         after.captures.len() >= before.captures.len()
             && after.mismatches.len() >= before.mismatches.len()
-            && after.refunds.len() >= before.refunds.len(),
+            && after.refunds.len() >= before.refunds.len()
+            && after.foreign_refunds.starts_with(&before.foreign_refunds),
         "a capture, its evidence or a refund was forgotten",
     )?;
     let odd = before
@@ -408,6 +409,10 @@ fn settling_goes_on(from: MismatchStanding, to: MismatchStanding) -> bool {
         (
             MismatchStanding::Waiting,
             MismatchStanding::Waiting | MismatchStanding::Proposed { .. },
+        )
+        | (
+            MismatchStanding::Proposed { .. },
+            MismatchStanding::SettledOutside { .. } | MismatchStanding::GoingBack { .. },
         ) => true,
         (
             MismatchStanding::Proposed {
@@ -415,10 +420,6 @@ fn settling_goes_on(from: MismatchStanding, to: MismatchStanding) -> bool {
             },
             MismatchStanding::Proposed { operator, .. },
         ) => first == operator,
-        (
-            MismatchStanding::Proposed { .. },
-            MismatchStanding::SettledOutside { .. } | MismatchStanding::GoingBack { .. },
-        ) => true,
         (MismatchStanding::SettledOutside { .. }, _) => from == to,
         (
             MismatchStanding::GoingBack {
@@ -592,11 +593,14 @@ pub fn check_at_rest(order: &Order, provider: Books) -> Result<(), Violation> {
         Fen::ZERO
     };
     // Odd money that went back leaves nothing there; what people settled elsewhere leaves anything.
-    let odd = !order.mismatches.is_empty();
-    let outside = order
-        .mismatches
-        .iter()
-        .any(|mismatch| matches!(mismatch.standing, MismatchStanding::SettledOutside { .. }));
+    // What the provider's console gave back is in its books alone.
+    let foreign = !order.foreign_refunds.is_empty();
+    let odd = foreign || !order.mismatches.is_empty();
+    let outside = foreign
+        || order
+            .mismatches
+            .iter()
+            .any(|mismatch| matches!(mismatch.standing, MismatchStanding::SettledOutside { .. }));
     let verdict = require(
         Books::of(order).net() == Some(owed),
         "at rest, our books do not hold what the order owes",

@@ -42,7 +42,7 @@ pub use ids::{
     AccountId, AttemptId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, OutTradeNo, RefundId,
 };
 pub use money::Fen;
-pub use refunds::{Refund, RefundCause, RefundOf, RefundStanding};
+pub use refunds::{ForeignRefund, Refund, RefundCause, RefundOf, RefundStanding};
 pub use state::{
     Capture, CloseReason, Mismatch, OperatorHash, Order, SettleBy, Settlement, Status,
 };

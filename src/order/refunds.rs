@@ -19,6 +19,17 @@ pub struct Refund {
     pub standing: RefundStanding,
 }
 
+/// Money of one of our trades that went back past these books, by the provider's own console. Evidence:
+/// it changes nothing here, and a person must know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ForeignRefund {
+    pub attempt: AttemptNumber,
+    /// As the provider has it: none of our numbers, or one of ours with another amount.
+    pub number: Box<str>,
+    /// Missing where the provider tells only sums.
+    pub amount: Option<Fen>,
+}
+
 /// How far a refund is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,7 +163,7 @@ pub struct RefundOf<'a> {
     pub total: Fen,
     pub standing: RefundStanding,
     round: u8,
-    /// Which of its attempt's captures, or of the order's mismatches.
+    /// Which of its attempt's surplus captures, or of the order's mismatches.
     place: usize,
 }
 
@@ -212,7 +223,10 @@ impl Order {
                     standing,
                     round,
                     place: earlier
-                        .filter(|other| other.attempt == capture.attempt)
+                        .filter(|other| {
+                            other.attempt == capture.attempt
+                                && other.standing != CaptureStanding::Kept
+                        })
                         .count(),
                 })
             });

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Attempt;
 use super::ids::{AccountId, AttemptNumber, OrderId, RefundId};
 use super::money::Fen;
-pub use super::refunds::{Refund, RefundStanding};
+pub use super::refunds::{ForeignRefund, Refund, RefundStanding};
 use super::terms::{Terms, Wallet};
 use super::time::Timestamp;
 
@@ -29,6 +29,9 @@ pub struct Order {
     /// The merchant's refunds of the payment, in the order they were asked for.
     #[serde(default)]
     pub refunds: Vec<Refund>,
+    /// Refunds that nobody asked us for, by number.
+    #[serde(default)]
+    pub foreign_refunds: Vec<ForeignRefund>,
 }
 
 /// The order's end, or that it has none yet.

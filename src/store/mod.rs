@@ -1,7 +1,10 @@
 //! Where orders live. One [`Store`] trait, one suite of tests (`tests/it/store.rs`) that every
 //! implementation passes. The store has the last word: versions, uniqueness and its own clock decide.
 
+mod audit;
+mod books;
 pub mod personal;
+pub mod reconciliation;
 pub mod sqlite;
 
 use std::fmt;
@@ -10,14 +13,18 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::order::{
-    AccountId, AttemptNumber, Event, EventId, Fen, KeyId, MerchantId, Order, OrderId, Status,
-    Timestamp, WebhookType,
+    AccountId, AttemptNumber, Event, EventId, Fen, KeyId, MerchantId, OperatorHash, Order, OrderId,
+    RefundId, Status, Timestamp, WebhookType,
 };
 use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 
+pub use audit::{AuditBroken, AuditEntry, CHAIN_START, verify_audit, verify_chain};
+pub use books::{LedgerLine, RefundRow, RefundStatus};
+pub use reconciliation::Reconciliations;
+
 /// Durable state. All calls are safe to repeat: what a commit already did, it refuses to do again.
 #[async_trait]
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
     /// Commits the transactions in one flush. Each stands or falls alone: a rejected one leaves no
     /// trace and does not disturb its neighbours. When this returns `Ok`, what was accepted survives
     /// kill -9 and power loss (A1).
@@ -81,6 +88,32 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> Result<Vec<OutboxEntry>, StoreError>;
     /// When the next pending event is due, and when the oldest undelivered one was written.
     async fn outbox_gauge(&self) -> Result<OutboxGauge, StoreError>;
+    /// One merchant's events in the order they were committed, each with its position, strictly after
+    /// position `after` (0: from the first). Without `kinds`, of every kind. What is committed later
+    /// never comes before a position that was given out.
+    async fn events_after(
+        &self,
+        merchant: MerchantId,
+        after: u64,
+        kinds: &[WebhookType],
+        limit: usize,
+    ) -> Result<Vec<(u64, OutboxEntry)>, StoreError>;
+
+    /// Refunds that are not over, and those of surplus and odd captures that failed for good; the
+    /// oldest first. A round that was followed by another is not among them.
+    async fn refunds_open(&self, limit: usize) -> Result<Vec<RefundRow>, StoreError>;
+    /// The merchant's refund of this number, of whichever order.
+    async fn refund_row(
+        &self,
+        merchant: MerchantId,
+        merchant_refund_no: &str,
+    ) -> Result<Option<RefundRow>, StoreError>;
+    /// Orders with an odd capture that waits for people or for its refund, the oldest first.
+    async fn odd_captures(&self, limit: usize) -> Result<Vec<OrderId>, StoreError>;
+    /// What the ledger holds of one order, oldest first.
+    async fn ledger(&self, order: OrderId) -> Result<Vec<LedgerLine>, StoreError>;
+    /// What each book holds, by its name. Kept with every line, so that nothing need be added up.
+    async fn ledger_totals(&self) -> Result<Vec<(String, Fen)>, StoreError>;
 
     /// Evidence of one kind for a provider number, if any was kept.
     async fn evidence(
@@ -88,6 +121,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         account: &AccountId,
         reference: &str,
     ) -> Result<Option<EvidenceRow>, StoreError>;
+    /// Evidence that is not settled, the oldest first.
+    async fn evidence_open(&self, limit: usize) -> Result<Vec<EvidenceRow>, StoreError>;
+
+    /// What operators did, in order, after entry `after` (0: from the first).
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
 
     /// A value of the store's own settings (mode, shard count, key fingerprints).
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
@@ -117,7 +155,8 @@ pub struct Transaction {
 
 /// One step of one order. The store derives the rows that guard it from `events`: a row per attempt
 /// (at most one live per order), per claim (one per attempt), per capture (one per account and
-/// transaction, one kept per order).
+/// transaction, one kept per order), per refund and round (never more than was taken), per odd
+/// capture; and the lines of the ledger.
 #[derive(Clone, Debug)]
 pub struct OrderWrite {
     /// The state after the step. Version 1 inserts; any other replaces the row at `version - 1`.
@@ -191,8 +230,18 @@ pub enum Write {
         code_hash: TokenHash,
         payer: Option<u128>,
     },
-    /// A notice that is kept because it may matter and fits no order.
+    /// A notice that is kept because it may matter and fits no order. Its standing is `Open`.
     Evidence(EvidenceRow),
+    /// One person's word that evidence is settled past these books: the first one's proposes, another
+    /// one's settles. The same person's again, or anybody's once it is settled, changes nothing.
+    EvidenceSettled {
+        account: AccountId,
+        reference: String,
+        operator: OperatorHash,
+        at: Timestamp,
+    },
+    /// What an operator did; the store gives its number and its place in the chain.
+    Audit(AuditEntry),
     Merchant(Merchant),
     MerchantKey(MerchantKey),
     KeyUsed {
@@ -212,6 +261,8 @@ pub enum Write {
         name: String,
         value: String,
     },
+    /// A run of a reconciliation, or rows of its result.
+    Reconciliation(reconciliation::ReconciliationWrite),
     /// The same value under another key.
     Resealed(personal::Resealed),
     /// Forgets the people of an order that is over, if it still stands at `version` and none of its
@@ -256,6 +307,11 @@ pub enum Rejection {
     AlreadyClaimed,
     #[error("this transaction of the provider is already recorded")]
     CaptureKnown,
+    #[error("the merchant already has a refund under this number, of another order")]
+    MerchantRefundNoTaken {
+        existing_order: OrderId,
+        existing: RefundId,
+    },
     #[error("the shard's epoch is not what it was")]
     EpochMoved { epoch: u64 },
     /// A rule of the store that our own code should never meet: a bug, counted and logged.
@@ -275,6 +331,7 @@ impl Rejection {
             Self::IdempotencyKeyTaken(_) => "idempotency_key_taken",
             Self::AlreadyClaimed => "already_claimed",
             Self::CaptureKnown => "capture_known",
+            Self::MerchantRefundNoTaken { .. } => "merchant_refund_no_taken",
             Self::EpochMoved { .. } => "epoch_moved",
             Self::RuleBroken { .. } => "rule_broken",
         }
@@ -579,6 +636,22 @@ pub struct EvidenceRow {
     /// The order that the notice names. The store keeps it only where there is such an order.
     pub order: Option<OrderId>,
     pub first_seen: Timestamp,
+    pub standing: EvidenceStanding,
+}
+
+/// How far two people are with evidence that fits no order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EvidenceStanding {
+    #[default]
+    Open,
+    /// One person has said that it is settled; another must agree.
+    Proposed { by: OperatorHash, at: Timestamp },
+    /// What the school did about it is not in these books.
+    Settled {
+        proposed_by: OperatorHash,
+        by: OperatorHash,
+        at: Timestamp,
+    },
 }
 
 /// Sealed bytes within a JSON column.

@@ -6,16 +6,20 @@
     reason = "helpers of tests: a panic is how they fail"
 )]
 
+mod refunds;
+
 use enrollpay::order::attempt::{Closing, ClosingCause, ClosingStep, EndReason};
 use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::invariants::{Books, check, check_at_rest, check_step};
+use enrollpay::order::refunds::{Refund, RefundStanding};
 use enrollpay::order::state::{CaptureStanding, MismatchedField};
 use enrollpay::order::{
     AccountId, Answer, Attempt, AttemptId, AttemptNumber, CaptureReport, CloseAnswer, CloseReason,
-    CodeMode, Command, Effect, Event, Fen, LatePayment, MerchantId, Offer, Order, OrderId, Outcome,
-    PayerHash, Phase, Product, QueryAnswer, RefundAnswer, RefundId, Refusal, Settlement, Status,
-    Terms, Timestamp, TradeAnswer, TradeStanding, Wallet, decide, evolve,
+    CodeMode, Command, Effect, Event, Fen, LatePayment, MerchantId, Offer, OperatorHash, Order,
+    OrderId, Outcome, PayerHash, Phase, Product, QueryAnswer, RefundAnswer, RefundId, Refusal,
+    SettleBy, Settlement, Status, Terms, Timestamp, TradeAnswer, TradeStanding, Wallet, decide,
+    evolve,
 };
 use proptest::prelude::*;
 use ulid::Ulid;
@@ -1284,6 +1288,20 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
 /// A change to a state, and the invariant that must notice it.
 type Damage = (&'static str, fn(&mut Order));
 
+fn a_refund(n: u128, fen: i64) -> Refund {
+    Refund {
+        id: RefundId::from_ulid(Ulid(2_000 + n)),
+        merchant_refund_no: format!("R{n}").into(),
+        amount: Fen::new(fen),
+        requested_at: START,
+        standing: RefundStanding::Pending {
+            next_at: START,
+            tries: 1,
+            underfunded: false,
+        },
+    }
+}
+
 /// A checker that cannot fail proves nothing.
 #[test]
 fn every_invariant_notices_its_damage() {
@@ -1298,12 +1316,15 @@ fn every_invariant_notices_its_damage() {
     bench.apply(&Command::Capture(report));
     let report = bench.capture(FIRST, 1, 12 * SECOND);
     bench.apply(&Command::Capture(report));
+    let mut odd = bench.capture(FIRST, 9, 12 * SECOND);
+    odd.amount = Fen::new(7);
+    bench.apply(&Command::Capture(odd));
     let before = bench.order.clone();
     let mut good = before.clone();
     good.version += 1;
     assert_eq!(check_step(&before, &good), Ok(()));
 
-    let damages: [Damage; 18] = [
+    let damages: [Damage; 23] = [
         ("O1", |order| order.version += 1),
         ("O1", |order| order.terms.amount = Fen::new(1)),
         ("M6", |order| drop(order.captures.pop())),
@@ -1349,6 +1370,19 @@ fn every_invariant_notices_its_damage() {
             third.transaction_id = "tx-3".into();
             order.captures.push(third);
         }),
+        ("M4", |order| {
+            order.refunds.push(a_refund(1, 14_001));
+        }),
+        ("M4", |order| {
+            order.refunds.push(a_refund(1, 10_000));
+            order.refunds.push(a_refund(2, 4_001));
+        }),
+        ("M4", |order| order.refunds.push(a_refund(1, 0))),
+        ("M5", |order| {
+            order.refunds.push(a_refund(1, 100));
+            order.refunds.push(a_refund(1, 100));
+        }),
+        ("M6", |order| order.mismatches[0].amount = Fen::new(1)),
         ("Q1", |order| {
             let mut third = order.attempts[1].clone();
             third.phase = Phase::Shown;
@@ -1414,6 +1448,11 @@ enum Happening {
     Capture(u16, u128, i64),
     Tampered(u16, u128, i64),
     Refund(u128, RefundAnswer),
+    /// A merchant wants some of it back.
+    Wish(u128, i64),
+    Retry(u128),
+    Repair(u128),
+    Settle(u16, SettleBy, OperatorHash),
     Tick,
     /// Time goes on to whatever is due, and a tick.
     TickWhenDue,
@@ -1462,10 +1501,21 @@ fn any_close_answer() -> impl Strategy<Value = CloseAnswer> {
     ]
 }
 
+/// Five ids of surplus refunds, five of merchants', five of odd captures.
+fn any_refund(n: u128) -> RefundId {
+    RefundId::from_ulid(Ulid(1_000 * (1 + n / 5) + n % 5))
+}
+
+fn any_settlement() -> impl Strategy<Value = SettleBy> {
+    prop_oneof![Just(SettleBy::Refund), Just(SettleBy::Outside)]
+}
+
 fn any_refund_answer() -> impl Strategy<Value = RefundAnswer> {
     prop_oneof![
         Just(RefundAnswer::Succeeded),
         Just(RefundAnswer::Processing),
+        Just(RefundAnswer::Abnormal),
+        Just(RefundAnswer::Underfunded),
         Just(RefundAnswer::Failed),
         Just(RefundAnswer::Unknown),
     ]
@@ -1489,7 +1539,12 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         3 => (back(), any_close_answer()).prop_map(|(a, c)| H::Closed(a, c)),
         1 => (back(), 0u128..5, ms()).prop_map(|(a, t, m)| H::Capture(a, t, m)),
         1 => (back(), 0u128..5, ms()).prop_map(|(a, t, m)| H::Tampered(a, t, m)),
-        1 => (0u128..5, any_refund_answer()).prop_map(|(r, a)| H::Refund(r, a)),
+        2 => (0u128..15, any_refund_answer()).prop_map(|(r, a)| H::Refund(r, a)),
+        2 => (0u128..5, -1i64..15_000).prop_map(|(r, fen)| H::Wish(r, fen)),
+        1 => (0u128..15).prop_map(H::Retry),
+        1 => (0u128..15).prop_map(H::Repair),
+        1 => (0u16..3, any_settlement(), 1u128..3)
+            .prop_map(|(m, by, operator)| H::Settle(m, by, PayerHash(operator))),
         1 => Just(H::Tick),
         4 => Just(H::TickWhenDue),
     ]
@@ -1592,9 +1647,26 @@ impl Bench {
                 }
                 Command::Capture(report)
             }
-            Happening::Refund(transaction, answer) => Command::RefundAnswer {
-                refund: RefundId::from_ulid(Ulid(1_000 + transaction)),
+            Happening::Refund(n, answer) => Command::RefundAnswer {
+                refund: any_refund(n),
                 answer,
+            },
+            Happening::Wish(n, fen) => Command::Refund {
+                refund: any_refund(5 + n),
+                merchant_refund_no: format!("R{n}").into(),
+                amount: Fen::new(fen),
+            },
+            Happening::Retry(n) => Command::RetryRefund {
+                refund: any_refund(n),
+            },
+            Happening::Repair(n) => Command::RepairRefund {
+                refund: any_refund(n),
+            },
+            Happening::Settle(mismatch, by, operator) => Command::SettleMismatch {
+                mismatch,
+                by,
+                operator,
+                refund: any_refund(10 + u128::from(mismatch)),
             },
             Happening::Tick => Command::Tick,
             Happening::TickWhenDue => {

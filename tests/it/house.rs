@@ -80,8 +80,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "reconcile",
+        &[
+            "order", "clock", "random", "store", "locks", "provider", "actors", "faults",
+        ],
+    ),
+    (
         "operations",
-        &["order", "clock", "random", "sealing", "store", "retention"],
+        &[
+            "order",
+            "clock",
+            "random",
+            "sealing",
+            "store",
+            "reconcile",
+            "retention",
+        ],
     ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),

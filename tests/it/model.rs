@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use enrollpay::order::attempt::ClosingCause;
 use enrollpay::order::decide::{CALL_TIMEOUT_MS, LINK_GRACE_MS};
 use enrollpay::order::invariants::{Books, check, check_at_rest, check_step};
+use enrollpay::order::refunds::RefundCause;
 use enrollpay::order::state::CaptureStanding;
 use enrollpay::order::{
     AccountId, AttemptId, AttemptNumber, CaptureReport, Claim, CloseAnswer, CloseReason, CodeMode,
@@ -36,6 +37,8 @@ use ulid::Ulid;
 
 const START: Timestamp = Timestamp::from_seconds(1_616_000_000);
 const AMOUNT: Fen = Fen::new(14_000);
+/// Two of these are more than one payment.
+const PART: Fen = Fen::new(8_400);
 const STUDENT: PayerHash = PayerHash(1);
 const STRANGER: PayerHash = PayerHash(2);
 /// Shorter than the first scheduled query: those are the property tests' business.
@@ -72,6 +75,8 @@ enum Mutation {
     SecondPayerClaims,
     /// An accepted cancel closes the order at once.
     CancelAtOnce,
+    /// A refund is inserted as it was decided, whatever the row has become meanwhile.
+    RefundUnlocked,
 }
 
 /// How much may go wrong.
@@ -85,6 +90,8 @@ struct Budget {
     /// Trades that are paid after the provider said that they were closed (F22).
     lies: u8,
     cancels: u8,
+    /// Merchants' wishes to give a part back.
+    refunds: u8,
 }
 
 #[derive(Clone)]
@@ -142,6 +149,8 @@ struct World {
     provider: BTreeMap<AttemptNumber, There>,
     /// Refund numbers the provider has seen, by the attempt whose money they gave back.
     given_back: BTreeSet<(AttemptNumber, RefundId)>,
+    /// The same for what merchants gave back of the payment.
+    refunded: BTreeSet<RefundId>,
     /// Notices that are not yet acknowledged, and those that are.
     notices: BTreeSet<AttemptNumber>,
     acknowledged: BTreeSet<AttemptNumber>,
@@ -156,6 +165,7 @@ enum Action {
     Claim(usize, PayerHash),
     PressPay(usize, AttemptNumber),
     Cancel(usize),
+    GiveBack(usize),
     Tick {
         node: usize,
         answer_lost: bool,
@@ -419,18 +429,14 @@ impl Shell {
                 Some(Command::CloseAnswer { attempt, answer })
             }
             Effect::Refund { refund } => {
-                let attempt =
-                    world
-                        .row
-                        .captures
-                        .iter()
-                        .find_map(|capture| match capture.standing {
-                            CaptureStanding::Surplus { refund: id, .. } if id == refund => {
-                                Some(capture.attempt)
-                            }
-                            _ => None,
-                        })?;
-                world.given_back.insert((attempt, *tries));
+                // The provider does as it is told: what it gives back is for us to bound.
+                let known = world.row.refund(refund)?;
+                let (attempt, cause) = (known.attempt, known.cause);
+                if cause == RefundCause::Merchant {
+                    world.refunded.insert(*tries);
+                } else {
+                    world.given_back.insert((attempt, *tries));
+                }
                 let answer = RefundAnswer::Succeeded;
                 Some(Command::RefundAnswer { refund, answer })
             }
@@ -452,7 +458,7 @@ impl Shell {
             return Some(());
         }
         let fresh = |refund: RefundId| {
-            let tries = world.given_back.len() as u128;
+            let tries = (world.given_back.len() + world.refunded.len()) as u128;
             RefundId::from_ulid(Ulid(refund.ulid().0 + 100 * tries))
         };
         let refund = match effect {
@@ -544,7 +550,7 @@ impl World {
         Books {
             captured: sum(paid.count()),
             surplus_refunded: sum(self.given_back.len()),
-            refunded: Fen::ZERO,
+            refunded: Fen::sum(std::iter::repeat_n(PART, self.refunded.len())).unwrap(),
         }
     }
 
@@ -594,6 +600,7 @@ impl Model for Shell {
             owner: 0,
             provider: BTreeMap::new(),
             given_back: BTreeSet::new(),
+            refunded: BTreeSet::new(),
             notices: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             nodes,
@@ -621,6 +628,9 @@ impl Model for Shell {
                 }
                 if world.budget.cancels > 0 {
                     actions.push(Action::Cancel(index));
+                }
+                if world.budget.refunds > 0 {
+                    actions.push(Action::GiveBack(index));
                 }
                 if snapshot.next_due_at().is_some_and(|due| due <= world.now) {
                     let node = index;
@@ -719,6 +729,27 @@ impl Model for Shell {
             Action::Cancel(node) => {
                 world.budget.cancels = world.budget.cancels.checked_sub(1)?;
                 self.handle(&mut world, node, &Command::Cancel, false)?;
+            }
+            Action::GiveBack(node) => {
+                let left = world.budget.refunds;
+                world.budget.refunds = left.checked_sub(1)?;
+                let wish = Command::Refund {
+                    refund: RefundId::from_ulid(Ulid(500 + u128::from(left))),
+                    merchant_refund_no: format!("R{left}").into(),
+                    amount: PART,
+                };
+                if self.mutated(Mutation::RefundUnlocked) {
+                    let snapshot = world.nodes[node].snapshot.clone()?;
+                    let Outcome::Applied { events, effects } = decide(&snapshot, &wish, world.now)
+                    else {
+                        return None;
+                    };
+                    let row = world.row.clone();
+                    self.write(&mut world, &row, &events);
+                    world.intend(node, effects);
+                } else {
+                    self.handle(&mut world, node, &wish, false)?;
+                }
             }
             Action::Tick { node, answer_lost } => {
                 self.handle(&mut world, node, &Command::Tick, answer_lost)?;
@@ -837,6 +868,10 @@ impl Model for Shell {
                     .iter()
                     .all(|(attempt, _)| attempts.insert(attempt))
             }),
+            Property::always(GIVEN_BACK, |_: &Shell, world: &World| {
+                let books = world.books();
+                books.refunded <= books.captured
+            }),
             Property::always(
                 "every trade has its intent on record",
                 |_: &Shell, world: &World| {
@@ -871,6 +906,10 @@ impl Model for Shell {
                     .iter()
                     .any(|attempt| attempt.status() == "expired" && attempt.trade.is_some())
             }),
+            Property::sometimes(
+                "a part of the payment goes back",
+                |_: &Shell, world: &World| world.row.amount_refunded() == PART,
+            ),
             Property::sometimes(
                 "a second code is paid, and refunded",
                 |_: &Shell, world: &World| {
@@ -934,6 +973,7 @@ const NONE: Budget = Budget {
     lost_commits: 0,
     lies: 0,
     cancels: 0,
+    refunds: 0,
 };
 
 /// Searches every state of every shell. All must hold everywhere; each example must be found
@@ -1076,6 +1116,50 @@ fn two_believers_keep_the_money_right() {
     );
 }
 
+/// Merchants give back, and two nodes may believe that the payment is theirs to give back from.
+#[test]
+fn no_more_goes_back_than_was_paid() {
+    use Product::{AlipayCreate, WechatJsapi};
+    let two = Budget { refunds: 2, ..NONE };
+    search(
+        vec![
+            (shell(AlipayCreate, 1, 2, Budget { lies: 1, ..two }), 69_536),
+            (
+                shell(
+                    WechatJsapi,
+                    2,
+                    1,
+                    Budget {
+                        lock_losses: 1,
+                        lost_replies: 1,
+                        ..two
+                    },
+                ),
+                46_669,
+            ),
+            (
+                shell(
+                    AlipayCreate,
+                    2,
+                    1,
+                    Budget {
+                        duplicates: 1,
+                        lock_losses: 1,
+                        lost_commits: 1,
+                        ..two
+                    },
+                ),
+                43_239,
+            ),
+        ],
+        &[
+            "paid",
+            "a part of the payment goes back",
+            STALE_WRITE_REFUSED,
+        ],
+    );
+}
+
 /// The version alone is enough: the epoch is a second, earlier refusal.
 #[test]
 fn the_version_is_the_arbiter() {
@@ -1111,6 +1195,7 @@ fn a_larger_space_holds_too() {
                 lost_commits: 0,
                 lies: 1,
                 cancels: 1,
+                refunds: 0,
             },
         )
     } else {
@@ -1152,6 +1237,7 @@ fn a_larger_space_holds_too() {
 
 /// Longer than any trace that the mutations need.
 const DEEPEST_TRACE: usize = 30;
+const GIVEN_BACK: &str = "no more goes back than was taken";
 const INVARIANTS: &str = "the heart's invariants hold";
 
 /// A mutation, where it is looked for, and the property that must show it.
@@ -1274,6 +1360,20 @@ fn mutations() -> Vec<Caught> {
             M::CancelAtOnce,
             shell(WechatJsapi, 1, 1, Budget { cancels: 1, ..NONE }),
             "a closed order has no payable code",
+        ),
+        (
+            M::RefundUnlocked,
+            shell(
+                AlipayCreate,
+                2,
+                1,
+                Budget {
+                    refunds: 2,
+                    lock_losses: 1,
+                    ..NONE
+                },
+            ),
+            GIVEN_BACK,
         ),
     ]
 }

@@ -7,7 +7,7 @@ use actix_web::web::Bytes;
 use super::{Deps, Outcome, keep, orders_failed, unavailable, unknown};
 use crate::actors::{OrdersError, Request, Verdict};
 use crate::faults::crash_point;
-use crate::order::{Command, Order, OutTradeNo, RefundId, Timestamp};
+use crate::order::{Command, ForeignRefund, Order, OutTradeNo, RefundId, Timestamp};
 use crate::provider::{Provider, RefundNews};
 use crate::store::Actor;
 
@@ -33,21 +33,13 @@ pub(super) async fn told(
             answer: news.answer,
         }
     } else {
-        // The evidence is kept once, and so is the call for a person.
-        match deps
-            .store
-            .evidence(&provider.account().id, &news.refund_no)
-            .await
-        {
-            Ok(Some(_)) => return Outcome::Duplicate,
-            Ok(None) => {}
-            Err(error) => return unavailable(&error),
-        }
-        Command::ForeignRefund {
+        Command::ForeignRefund(ForeignRefund {
             attempt: number.attempt,
-        }
+            number: news.refund_no.as_str().into(),
+            amount: news.amount,
+        })
     };
-    let is_foreign = matches!(command, Command::ForeignRefund { .. });
+    let is_foreign = matches!(command, Command::ForeignRefund(_));
     let request = Request {
         command,
         actor: Actor::Provider,

@@ -300,6 +300,15 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
                 "The provider refused the refund for good.".to_owned(),
             )
         }
+        Event::ForeignRefundHeard { foreign } => {
+            details.of(foreign.attempt);
+            details.fact("number", json!(foreign.number));
+            details.fact("amount", json!(foreign.amount));
+            (
+                "foreign_refund_heard",
+                "Money went back by the provider's own console.".to_owned(),
+            )
+        }
         Event::SettlementProposed { mismatch, by, .. } => {
             details.fact("mismatch", json!(mismatch));
             details.fact("by", json!(by));

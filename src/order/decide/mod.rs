@@ -100,7 +100,7 @@ pub fn decide(order: &Order, command: &Command, now: Timestamp) -> Outcome {
             operator,
             refund,
         } => refunds::settle(order, *mismatch, *by, *operator, *refund, now),
-        Command::ForeignRefund { attempt } => refunds::foreign(order, *attempt, now),
+        Command::ForeignRefund(foreign) => refunds::foreign(order, foreign, now),
         Command::Tick => due::tick(order, now),
     }
 }

@@ -5,14 +5,14 @@
 
 use super::{
     ABNORMAL_BACK_OFF_MS, Draft, MOST_REFUNDS, PROCESSING_BACK_OFF_MS, PROCESSING_STUCK_TRIES,
-    REFUND_BACK_OFF_MS, REFUND_STUCK_TRIES, already, doubled,
+    QUERY_SPACING_MS, REFUND_BACK_OFF_MS, REFUND_STUCK_TRIES, already, doubled,
 };
 use crate::order::command::RefundAnswer;
 use crate::order::effect::{Answer, Effect, Outcome, Refusal};
 use crate::order::event::{Attention, Event};
-use crate::order::ids::{AttemptNumber, RefundId};
+use crate::order::ids::RefundId;
 use crate::order::money::Fen;
-use crate::order::refunds::{RefundCause, RefundStanding};
+use crate::order::refunds::{ForeignRefund, RefundCause, RefundStanding};
 use crate::order::state::{MismatchStanding, OperatorHash, Order, SettleBy};
 use crate::order::terms::Wallet;
 use crate::order::time::Timestamp;
@@ -166,7 +166,7 @@ pub(super) fn answered(
     draft.finish()
 }
 
-/// An operator has it tried again.
+/// An operator has it tried again. Asked just now: its answer is on the way.
 pub(super) fn retry(order: &Order, refund: RefundId, now: Timestamp) -> Outcome {
     let Some(known) = order.refund(refund) else {
         return Outcome::Refused(Refusal::UnknownRefund);
@@ -189,15 +189,39 @@ pub(super) fn retry(order: &Order, refund: RefundId, now: Timestamp) -> Outcome 
             });
             draft.effect(Effect::Refund { refund });
         }
+        (standing, _) if asked_just_now(standing, now) => return already(Answer::AskedJustNow),
         (standing, _) => draft.ask_refund(refund, standing),
     }
     draft.finish()
+}
+
+fn asked_just_now(standing: RefundStanding, now: Timestamp) -> bool {
+    standing.next_at().is_some_and(|next_at| {
+        let asked_at = next_at.minus_ms(doubled(pauses(standing), standing.tries()));
+        standing.tries() > 0 && (0..QUERY_SPACING_MS).contains(&now.since(asked_at))
+    })
+}
+
+/// How far apart the questions about a refund are.
+const fn pauses(standing: RefundStanding) -> (i64, i64) {
+    match standing {
+        RefundStanding::Processing { .. } => PROCESSING_BACK_OFF_MS,
+        RefundStanding::Abnormal {
+            repairing: false, ..
+        } => ABNORMAL_BACK_OFF_MS,
+        _ => REFUND_BACK_OFF_MS,
+    }
 }
 
 /// An operator has named where the money of an abnormal refund may go instead.
 pub(super) fn repair(order: &Order, refund: RefundId, now: Timestamp) -> Outcome {
     match order.refund(refund).map(|known| known.standing) {
         None => Outcome::Refused(Refusal::UnknownRefund),
+        Some(
+            standing @ RefundStanding::Abnormal {
+                repairing: true, ..
+            },
+        ) if asked_just_now(standing, now) => already(Answer::AskedJustNow),
         Some(RefundStanding::Abnormal { .. }) => {
             let mut draft = Draft::of(order, now);
             draft.push(Event::RefundRepairAsked {
@@ -269,11 +293,17 @@ pub(super) fn settle(
 }
 
 /// Money went back past these books: nothing of ours changes, and a person must know.
-pub(super) fn foreign(order: &Order, attempt: AttemptNumber, now: Timestamp) -> Outcome {
-    if order.attempt(attempt).is_none() {
+pub(super) fn foreign(order: &Order, foreign: &ForeignRefund, now: Timestamp) -> Outcome {
+    if order.attempt(foreign.attempt).is_none() {
         return Outcome::Refused(Refusal::UnknownAttempt);
     }
+    if order.foreign_refunds.contains(foreign) {
+        return already(Answer::Same);
+    }
     let mut draft = Draft::of(order, now);
+    draft.push(Event::ForeignRefundHeard {
+        foreign: foreign.clone(),
+    });
     draft.raise(Attention::ForeignRefund);
     draft.finish()
 }
@@ -298,32 +328,20 @@ impl Draft {
 
     fn ask_refund(&mut self, refund: RefundId, standing: RefundStanding) {
         let tries = standing.tries().saturating_add(1);
-        let (pauses, stuck_at, effect) = match standing {
-            RefundStanding::Processing { .. } => (
-                PROCESSING_BACK_OFF_MS,
-                Some(PROCESSING_STUCK_TRIES),
-                Effect::Refund { refund },
-            ),
+        let (stuck_at, effect) = match standing {
+            RefundStanding::Processing { .. } => {
+                (Some(PROCESSING_STUCK_TRIES), Effect::Refund { refund })
+            }
             RefundStanding::Abnormal {
                 repairing: true, ..
-            } => (
-                REFUND_BACK_OFF_MS,
-                Some(REFUND_STUCK_TRIES),
-                Effect::RepairRefund { refund },
-            ),
+            } => (Some(REFUND_STUCK_TRIES), Effect::RepairRefund { refund }),
             // A person knows already; somebody may mend it at the provider.
-            RefundStanding::Abnormal { .. } => {
-                (ABNORMAL_BACK_OFF_MS, None, Effect::Refund { refund })
-            }
-            _ => (
-                REFUND_BACK_OFF_MS,
-                Some(REFUND_STUCK_TRIES),
-                Effect::Refund { refund },
-            ),
+            RefundStanding::Abnormal { .. } => (None, Effect::Refund { refund }),
+            _ => (Some(REFUND_STUCK_TRIES), Effect::Refund { refund }),
         };
         self.push(Event::RefundAsked {
             refund,
-            next_at: self.now.plus_ms(doubled(pauses, tries)),
+            next_at: self.now.plus_ms(doubled(pauses(standing), tries)),
             tries,
         });
         self.effect(effect);

@@ -1,14 +1,17 @@
 //! One transaction as statements. The schema refuses what must not be; here its refusals get their
 //! names. Nothing is looked up first where a constraint can decide.
 
+mod money;
+mod operators;
+
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 
 use super::personal;
 use super::reads;
+use super::reconciliation;
 use super::rows::integer;
 use crate::order::event::Event;
-use crate::order::state::CaptureStanding;
-use crate::order::{AttemptNumber, Capture, Claim, Order, OrderId, Timestamp};
+use crate::order::{AttemptNumber, Claim, OrderId, Timestamp};
 use crate::store::{
     Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Rejection, TimelineEntry, Transaction,
     Write,
@@ -61,7 +64,7 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-fn broken(rule: impl Into<String>) -> Rejection {
+pub(super) fn broken(rule: impl Into<String>) -> Rejection {
     Rejection::RuleBroken { rule: rule.into() }
 }
 
@@ -204,16 +207,11 @@ fn apply_order(connection: &Connection, step: &OrderStep) -> Result<(), Failure>
     insert_events(connection, step)?;
     guard_attempts(connection, step)?;
     for entry in &step.write.events {
-        match &entry.event {
-            Event::AttemptClaimed { attempt, claim } => {
-                insert_claim(connection, &step.id, *attempt, claim)?;
-            }
-            Event::MoneyCaptured { capture } => {
-                insert_capture(connection, &step.id, order, capture)?;
-            }
-            _ => {}
+        if let Event::AttemptClaimed { attempt, claim } = &entry.event {
+            insert_claim(connection, &step.id, *attempt, claim)?;
         }
     }
+    money::keep(connection, step)?;
     for entry in &step.write.outbox {
         insert_outbox(connection, &step.id, &step.merchant, entry)?;
     }
@@ -381,6 +379,7 @@ fn attempt_of(event: &Event) -> Option<AttemptNumber> {
         | Event::RefundFailed { .. }
         | Event::SurplusRefunded { .. }
         | Event::SurplusRefundFailed { .. }
+        | Event::ForeignRefundHeard { .. }
         | Event::SettlementProposed { .. }
         | Event::MismatchSettled { .. }
         | Event::MismatchRefunded { .. }
@@ -408,53 +407,6 @@ fn insert_claim(
         .map_err(|error| match unique_rule(&error) {
             Some(_) => Rejection::AlreadyClaimed.into(),
             None => Failure::from(error),
-        })?;
-    Ok(())
-}
-
-fn insert_capture(
-    connection: &Connection,
-    id: &str,
-    order: &Order,
-    capture: &Capture,
-) -> Result<(), Failure> {
-    // The account that was asked for the trade; where the trade is not known, the one offered.
-    let account = order
-        .attempt(capture.attempt)
-        .and_then(|attempt| attempt.trade.as_ref())
-        .map(|trade| &trade.account)
-        .or_else(|| {
-            order
-                .terms
-                .offer(capture.wallet)
-                .map(|offer| &offer.account)
-        })
-        .ok_or_else(|| broken("a capture is of an account of its order"))?;
-    let refund = match capture.standing {
-        CaptureStanding::Kept => None,
-        CaptureStanding::Surplus { refund, .. } => Some(refund.to_string()),
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO captures (account, transaction_id, order_id, attempt, wallet, amount,
-                 succeeded_at, heard_at, refund)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            account.as_str(),
-            capture.transaction_id,
-            id,
-            capture.attempt.get(),
-            capture.wallet.as_str(),
-            capture.amount.get(),
-            capture.succeeded_at.as_millis(),
-            capture.heard_at.as_millis(),
-            refund,
-        ])
-        .map_err(|error| match unique_rule(&error) {
-            Some("captures.account, captures.transaction_id") => Rejection::CaptureKnown.into(),
-            Some("captures.order_id") => broken("M2: one capture is kept per order").into(),
-            _ => Failure::from(error),
         })?;
     Ok(())
 }
@@ -634,6 +586,13 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                     row.order.map(|order| order.to_string()),
                 ])?;
         }
+        Write::EvidenceSettled {
+            account,
+            reference,
+            operator,
+            at,
+        } => operators::settle_evidence(connection, account, reference, *operator, *at)?,
+        Write::Audit(entry) => operators::append_audit(connection, entry)?,
         Write::Merchant(merchant) => {
             connection
                 .prepare_cached(
@@ -703,6 +662,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                 )?
                 .execute(params![name, value])?;
         }
+        Write::Reconciliation(write) => reconciliation::apply(connection, write)?,
         Write::Resealed(change) => personal::reseal(connection, change)?,
         Write::PeopleErased {
             order,

@@ -1,14 +1,16 @@
 //! The embedded store: one SQLite file, one process, one writer thread that commits in groups, a few
 //! readers beside it. Start reading at [`SqliteStore::open`] (`opening` has the file and its
-//! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it)
-//! and `reads`. The schema with its triggers is `migrations/V1__orders.sql`;
-//! `personal` re-seals and erases.
+//! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it),
+//! `reads` and `books` (money). The schema with its triggers is in `migrations`; `personal` re-seals
+//! and erases.
 
 mod apply;
+mod books;
 mod opening;
 mod personal;
 mod readers;
 mod reads;
+mod reconciliation;
 mod rows;
 mod writer;
 
@@ -17,16 +19,21 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use jiff::civil::Date;
 use rusqlite::Connection;
 
 use super::{
-    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
-    OutboxGauge, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget,
-    Transaction,
+    AuditEntry, EvidenceRow, IdempotencyRow, LedgerLine, Merchant, MerchantKey, OauthState,
+    OrderFilter, OutboxEntry, OutboxGauge, RefundRow, Rejection, Store, StoreError, StoredOrder,
+    TimelineEntry, TokenTarget, Transaction,
 };
 use crate::clock::Clock;
-use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
+use crate::order::{
+    AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
+};
 use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::store::Reconciliations;
+use crate::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use crate::store::sqlite::apply::Step;
 use crate::store::sqlite::readers::Readers;
 use crate::store::sqlite::writer::Writer;
@@ -239,6 +246,57 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn events_after(
+        &self,
+        merchant: MerchantId,
+        after: u64,
+        kinds: &[WebhookType],
+        limit: usize,
+    ) -> Result<Vec<(u64, OutboxEntry)>, StoreError> {
+        let kinds = kinds.to_vec();
+        self.read(move |connection| books::events_after(connection, merchant, after, &kinds, limit))
+            .await
+    }
+
+    async fn refunds_open(&self, limit: usize) -> Result<Vec<RefundRow>, StoreError> {
+        self.read(move |connection| books::refunds_open(connection, limit))
+            .await
+    }
+
+    async fn refund_row(
+        &self,
+        merchant: MerchantId,
+        merchant_refund_no: &str,
+    ) -> Result<Option<RefundRow>, StoreError> {
+        let number = merchant_refund_no.to_owned();
+        self.read(move |connection| books::refund_row(connection, merchant, &number))
+            .await
+    }
+
+    async fn odd_captures(&self, limit: usize) -> Result<Vec<OrderId>, StoreError> {
+        self.read(move |connection| books::odd_captures(connection, limit))
+            .await
+    }
+
+    async fn ledger(&self, order: OrderId) -> Result<Vec<LedgerLine>, StoreError> {
+        self.read(move |connection| books::ledger(connection, order))
+            .await
+    }
+
+    async fn ledger_totals(&self) -> Result<Vec<(String, Fen)>, StoreError> {
+        self.read(books::ledger_totals).await
+    }
+
+    async fn evidence_open(&self, limit: usize) -> Result<Vec<EvidenceRow>, StoreError> {
+        self.read(move |connection| books::evidence_open(connection, limit))
+            .await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read(move |connection| books::audit(connection, after, limit))
+            .await
+    }
+
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         let name = name.to_owned();
         self.read(move |connection| reads::setting(connection, &name))
@@ -282,5 +340,86 @@ impl Store for SqliteStore {
             readers.close().await;
             writer.close().await;
         }
+    }
+}
+
+#[async_trait]
+impl Reconciliations for SqliteStore {
+    async fn captures_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        let account = account.clone();
+        self.read(move |connection| {
+            reconciliation::captures_between(connection, &account, window, after, limit)
+        })
+        .await
+    }
+
+    async fn captures_known(
+        &self,
+        account: &AccountId,
+        transactions: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        let (account, transactions) = (account.clone(), reconciliation::texts(&transactions));
+        self.read(move |connection| {
+            reconciliation::captures_known(connection, &account, &transactions)
+        })
+        .await
+    }
+
+    async fn refunds_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        let account = account.clone();
+        self.read(move |connection| {
+            reconciliation::refunds_between(connection, &account, window, after, limit)
+        })
+        .await
+    }
+
+    async fn refunds_known(
+        &self,
+        account: &AccountId,
+        numbers: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        let (account, numbers) = (account.clone(), reconciliation::texts(&numbers));
+        self.read(move |connection| reconciliation::refunds_known(connection, &account, &numbers))
+            .await
+    }
+
+    async fn reconciliation_runs(
+        &self,
+        account: Option<&AccountId>,
+        from: Date,
+        to: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        let account = account.cloned();
+        self.read(move |connection| reconciliation::runs(connection, account.as_ref(), from, to))
+            .await
+    }
+
+    async fn reconciliation_rows(&self, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| reconciliation::rows(connection, &filter))
+            .await
+    }
+
+    async fn reconciled_elsewhere(
+        &self,
+        account: &AccountId,
+        date: Date,
+        keys: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        let (account, keys) = (account.clone(), reconciliation::texts(&keys));
+        self.read(move |connection| reconciliation::elsewhere(connection, &account, date, &keys))
+            .await
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, params_from_iter};
 
+use super::books::{EVIDENCE, evidence_row};
 use super::rows::{Parsing, STATUSES, limit, unavailable};
 use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
 use crate::order::{Order, Timestamp};
@@ -321,8 +322,8 @@ pub(super) fn oauth_state(
     )
 }
 
-const OUTBOX: &str = "SELECT id, merchant, order_id, version, kind, body, created_at, state, tries,
-    next_at, note, body_digest FROM outbox AS entry";
+pub(super) const OUTBOX: &str = "SELECT position, id, merchant, order_id, version, kind, body,
+    body_digest, created_at, state, tries, next_at, note FROM outbox AS entry";
 
 /// The condition of E3: no earlier event of the same order is still on its way.
 const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
@@ -338,7 +339,7 @@ const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
         FROM waiting WHERE waiting.merchant IS NOT NULL)
     SELECT merchant FROM waiting WHERE merchant IS NOT NULL";
 
-fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
+pub(super) fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
     let row = Parsing::new("outbox", row, "id");
     Ok(OutboxEntry {
         id: row.parse("id")?,
@@ -475,20 +476,9 @@ pub(super) fn evidence(
 ) -> Read<Option<EvidenceRow>> {
     one(
         connection,
-        "SELECT account, reference, reason, body, first_seen, order_id FROM evidence
-         WHERE account = ?1 AND reference = ?2",
+        &format!("{EVIDENCE} WHERE account = ?1 AND reference = ?2"),
         params![account.as_str(), reference],
-        |row| {
-            let row = Parsing::new("evidence", row, "reference");
-            Ok(EvidenceRow {
-                account: account.clone(),
-                reference: row.get("reference")?,
-                reason: row.get("reason")?,
-                body: Sealed(row.get("body")?),
-                order: row.parse_if_any("order_id")?,
-                first_seen: row.time("first_seen")?,
-            })
-        },
+        evidence_row,
     )
 }
 
@@ -522,14 +512,17 @@ pub(super) fn usable(connection: &Connection) -> Read<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
+    use super::super::books::{
+        AUDIT, LEDGER, ODD_CAPTURES, events_query, evidence_open_query, refunds_open_query,
+    };
     use super::super::opening::in_memory;
     use super::super::personal::{LOOSE_EVIDENCE, ORDERS_WITH_PEOPLE, PEOPLE_OF};
     use super::*;
 
     /// The steps of the plan that look at every row of a table.
-    fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
+    pub(in crate::store::sqlite) fn full_scans(connection: &Connection, sql: &str) -> Vec<String> {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
             .unwrap();
@@ -544,8 +537,8 @@ mod tests {
         steps
             .into_iter()
             .filter(|step| {
-                // An index over what is pending or parked holds just that.
-                let partial = step.contains("INDEX outbox_p");
+                // An index over what is pending, parked or open holds just that.
+                let partial = step.contains("INDEX outbox_p") || step.ends_with("_open");
                 let sorts = step.contains("TEMP B-TREE");
                 let walks = step.starts_with("SCAN ")
                     && !step.starts_with("SCAN waiting")
@@ -579,6 +572,13 @@ mod tests {
             format!("{OUTBOX} WHERE id = ?1"),
             format!("{ORDER} WHERE id = ?1"),
             format!("{ORDER} WHERE merchant = ?1 AND merchant_order_no = ?2"),
+            events_query(0),
+            events_query(2),
+            refunds_open_query(),
+            ODD_CAPTURES.to_owned(),
+            LEDGER.to_owned(),
+            evidence_open_query(),
+            AUDIT.to_owned(),
             FORGET_NONCES.to_owned(),
             FORGET_OAUTH_STATES.to_owned(),
             FORGET_KEYS.to_owned(),

@@ -12,8 +12,8 @@ use enrollpay::sealing::{Place, Sealed, Sealer};
 use enrollpay::store::personal::PersonalStore;
 use enrollpay::store::sqlite::{Options, SqliteStore};
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, EvidenceRow, Masks, Merchant, MerchantKey, OrderWrite,
-    OutboxEntry, Rejection, Store as _, Transaction, WebhookSecret, Write,
+    DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding, Masks, Merchant, MerchantKey,
+    OrderWrite, OutboxEntry, Rejection, Store as _, Transaction, WebhookSecret, Write,
 };
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ impl Bench {
         let shown = self.step(start(&created)).await;
         let claimed = self.step(claim(&shown, 1)).await;
         let mut paying = pay(&claimed, &format!("4200{n}"));
-        let entry = told(sealer, &paying.order, n);
+        let entry = an_event(sealer, &paying.order, n);
         paying.outbox.push(entry);
         self.step(paying).await
     }
@@ -188,6 +188,7 @@ pub fn evidence(
         body: sealer.seal(place("evidence", "body", &row), b"notice"),
         order,
         first_seen: at(seconds),
+        standing: EvidenceStanding::Open,
     })
 }
 
@@ -214,7 +215,7 @@ pub fn merchant(sealer: &Sealer) -> Merchant {
 }
 
 /// An event of the order's present version, sealed as the actors seal it.
-pub fn told(sealer: &Sealer, order: &Order, n: u32) -> OutboxEntry {
+pub fn an_event(sealer: &Sealer, order: &Order, n: u32) -> OutboxEntry {
     let body = format!(r#"{{"id":"{}"}}"#, event_id(n));
     OutboxEntry {
         body: sealer.seal(

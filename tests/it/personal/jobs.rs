@@ -60,7 +60,7 @@ async fn every_value_comes_under_the_newest_key_and_opens_without_the_older() {
         .unwrap();
     assert_eq!(event.body_digest, Some(newest.body_digest(&body)));
     assert_eq!(event, {
-        let mut before = told(&newest, &order, 1);
+        let mut before = an_event(&newest, &order, 1);
         before.body = event.body.clone();
         before.state = event.state;
         before.tries = event.tries;

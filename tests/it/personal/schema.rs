@@ -40,7 +40,7 @@ async fn an_event_keeps_its_bytes_and_an_erased_one_rests() {
 
     let order = bench.step(creation(2)).await;
     let mut closed = close(&order);
-    let mut entry = told(&keys, &closed.order, 2);
+    let mut entry = an_event(&keys, &closed.order, 2);
     entry.body_digest = None;
     closed.outbox.push(entry);
     let verdict = bench.commit(alone(closed)).await;

@@ -5,31 +5,33 @@ use std::sync::Arc;
 use enrollpay::order::{AccountId, AttemptNumber, CloseReason, Event, EventId, Status, Timestamp};
 use enrollpay::sealing::TokenKind;
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, EvidenceRow, Fence, IdempotencyRow, Masks, Merchant,
-    MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge, Rejection, Store,
-    StoreError, TokenTarget, Transaction, WebhookSecret, Write,
+    DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding, Fence, IdempotencyRow, Masks,
+    Merchant, MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge,
+    Rejection, Store, StoreError, TokenTarget, Transaction, WebhookSecret, Write,
 };
 
 use super::Place;
+pub use super::money::*;
+pub use super::reconciliation::*;
 use super::sample::*;
 
-type Verdict = Result<(), Rejection>;
+pub(super) type Verdict = Result<(), Rejection>;
 
-async fn commit(store: &Arc<dyn Store>, transaction: Transaction) -> Verdict {
+pub(super) async fn commit(store: &Arc<dyn Store>, transaction: Transaction) -> Verdict {
     let mut verdicts = store.commit(vec![transaction]).await.unwrap();
     assert_eq!(verdicts.len(), 1);
     verdicts.remove(0)
 }
 
-async fn commit_step(store: &Arc<dyn Store>, write: OrderWrite) -> Verdict {
+pub(super) async fn commit_step(store: &Arc<dyn Store>, write: OrderWrite) -> Verdict {
     commit(store, alone(write)).await
 }
 
-async fn commit_write(store: &Arc<dyn Store>, write: Write) -> Verdict {
+pub(super) async fn commit_write(store: &Arc<dyn Store>, write: Write) -> Verdict {
     commit(store, writes([write])).await
 }
 
-fn is_broken(verdict: &Verdict) -> bool {
+pub(super) fn is_broken(verdict: &Verdict) -> bool {
     matches!(verdict, Err(Rejection::RuleBroken { .. }))
 }
 
@@ -855,6 +857,7 @@ pub async fn settings_and_evidence_are_kept(place: &dyn Place) {
         body: sealed("notice"),
         order: None,
         first_seen: at(seconds),
+        standing: EvidenceStanding::Open,
     };
     for (reason, seconds) in [("unknown number", 1), ("again", 2)] {
         let evidence = Write::Evidence(row(reason, seconds));

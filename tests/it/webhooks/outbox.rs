@@ -5,15 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use enrollpay::order::{
-    AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
+    AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, Masks, Merchant, MerchantKey,
-    OauthState, OrderFilter, OutboxEntry, OutboxGauge, Rejection, Store, StoreError, StoredOrder,
-    TimelineEntry, TokenTarget, Transaction, WebhookSecret, Write,
+    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Masks,
+    Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, Reconciliations,
+    RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
+    WebhookSecret, Write,
 };
+use jiff::civil::Date;
 use tokio::sync::watch;
 use ulid::Ulid;
 
@@ -281,6 +284,36 @@ impl Store for Outbox {
     async fn evidence(&self, _: &AccountId, _: &str) -> Result<Option<EvidenceRow>, StoreError> {
         unused()
     }
+    async fn events_after(
+        &self,
+        _: MerchantId,
+        _: u64,
+        _: &[WebhookType],
+        _: usize,
+    ) -> Result<Vec<(u64, OutboxEntry)>, StoreError> {
+        unused()
+    }
+    async fn refunds_open(&self, _: usize) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn refund_row(&self, _: MerchantId, _: &str) -> Result<Option<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn odd_captures(&self, _: usize) -> Result<Vec<OrderId>, StoreError> {
+        unused()
+    }
+    async fn ledger(&self, _: OrderId) -> Result<Vec<LedgerLine>, StoreError> {
+        unused()
+    }
+    async fn ledger_totals(&self) -> Result<Vec<(String, Fen)>, StoreError> {
+        unused()
+    }
+    async fn evidence_open(&self, _: usize) -> Result<Vec<EvidenceRow>, StoreError> {
+        unused()
+    }
+    async fn audit(&self, _: u64, _: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        unused()
+    }
     async fn setting(&self, _: &str) -> Result<Option<String>, StoreError> {
         unused()
     }
@@ -294,4 +327,59 @@ impl Store for Outbox {
         unused()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Reconciliations for Outbox {
+    async fn captures_between(
+        &self,
+        _: &AccountId,
+        _: Window,
+        _: Option<(Timestamp, Box<str>)>,
+        _: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        unused()
+    }
+    async fn captures_known(
+        &self,
+        _: &AccountId,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        unused()
+    }
+    async fn refunds_between(
+        &self,
+        _: &AccountId,
+        _: Window,
+        _: Option<(Timestamp, Box<str>)>,
+        _: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn refunds_known(
+        &self,
+        _: &AccountId,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn reconciliation_runs(
+        &self,
+        _: Option<&AccountId>,
+        _: Date,
+        _: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        unused()
+    }
+    async fn reconciliation_rows(&self, _: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        unused()
+    }
+    async fn reconciled_elsewhere(
+        &self,
+        _: &AccountId,
+        _: Date,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        unused()
+    }
 }

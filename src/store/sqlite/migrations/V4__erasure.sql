@@ -9,7 +9,7 @@ CREATE INDEX outbox_by_order ON outbox (order_id);
 
 DROP TRIGGER outbox_frozen;
 CREATE TRIGGER outbox_frozen BEFORE UPDATE OF
-    id, merchant, order_id, version, kind, created_at ON outbox
+    position, id, merchant, order_id, version, kind, created_at ON outbox
 BEGIN SELECT RAISE(ABORT, 'E4: an event keeps its id and its bytes'); END;
 CREATE TRIGGER outbox_has_digest BEFORE INSERT ON outbox
 WHEN length(NEW.body_digest) = 0
@@ -30,6 +30,12 @@ CREATE INDEX idempotency_by_order ON idempotency (order_id) WHERE order_id IS NO
 ALTER TABLE evidence ADD COLUMN order_id TEXT;
 CREATE INDEX evidence_by_order ON evidence (order_id) WHERE order_id IS NOT NULL;
 CREATE INDEX evidence_by_age ON evidence (first_seen) WHERE length(body) > 0;
+
+DROP TRIGGER evidence_body_stays;
+-- Sealed with another key it is as long as before.
+CREATE TRIGGER evidence_body_stays BEFORE UPDATE OF body ON evidence
+WHEN length(NEW.body) NOT IN (0, length(OLD.body))
+BEGIN SELECT RAISE(ABORT, 'M3: evidence stays as it was heard'); END;
 
 -- An order is a frozen snapshot, but that its payer may be taken out of it, once, when it is over.
 ALTER TABLE orders ADD COLUMN erased_at INTEGER;
