@@ -94,7 +94,7 @@ impl Erase {
         if order.is_open() {
             return Ok(Outcome::NotOver);
         }
-        if !at_rest(order) {
+        if !at_rest(order) || people.evidence_waits {
             return Ok(Outcome::NotAtRest);
         }
         if people.event_pending {

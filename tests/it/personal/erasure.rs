@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use enrollpay::locks::memory::MemoryLocks;
 use enrollpay::locks::{Acquired, Locks as _};
+use enrollpay::order::PayerHash;
 use enrollpay::order::evolve::replay;
 use enrollpay::retention::erase::{LOCK, Outcome, Sum};
 use enrollpay::sealing::Sealed;
@@ -26,6 +27,20 @@ fn of_payer(payer_index: u128) -> OrderFilter {
         created_after: None,
         before: None,
         limit: 9,
+    }
+}
+
+/// Two people agree about a notice.
+async fn settle(bench: &Bench, reference: &str) {
+    for operator in [1, 2] {
+        bench
+            .write(Write::EvidenceSettled {
+                account: account(),
+                reference: reference.to_owned(),
+                operator: PayerHash(operator),
+                at: at(7),
+            })
+            .await;
     }
 }
 
@@ -163,6 +178,24 @@ async fn an_order_with_something_going_on_is_never_erased() {
     let odd = bench.step(surplus(&paid, "4299", refund_id(1))).await;
     assert_eq!(outcome(1).await, Outcome::NotAtRest);
 
+    // A refund made past these books waits for people.
+    let other = bench.paid(4, &keys).await;
+    bench.delivered(4).await;
+    bench
+        .write(evidence(&keys, "foreign_refund", "R1", Some(other.id), 1))
+        .await;
+    assert_eq!(outcome(4).await, Outcome::NotAtRest);
+    let past_the_job = Write::PeopleErased {
+        order: other.id,
+        version: other.version,
+        payer_index: 1,
+        at: at(9),
+    };
+    let verdict = bench.commit(writes([past_the_job])).await;
+    assert_eq!(verdict, Err(Rejection::VersionMoved));
+    settle(&bench, "R1").await;
+    assert_eq!(outcome(4).await, Outcome::Erased);
+
     // The last word is the store's: it judged another version.
     let stale = |version| Write::PeopleErased {
         order: odd.id,
@@ -207,8 +240,12 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
     let third = bench.step(creation(5_000)).await;
     bench.step(close(&third)).await;
     bench.write(person(5_000)).await;
-    bench.write(evidence(&keys, "unknown", None, 1)).await;
-    bench.write(evidence(&keys, "young", None, 50)).await;
+    bench
+        .write(evidence(&keys, "WAIT_BUYER_PAY", "unknown", None, 1))
+        .await;
+    bench
+        .write(evidence(&keys, "WAIT_BUYER_PAY", "young", None, 50))
+        .await;
 
     let erase = bench.erase();
     let none = erase.older_than(at(1), async || false).await.unwrap();
@@ -234,11 +271,24 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
     assert!(body("unknown").await.is_erased() && !body("young").await.is_erased());
     // A copy of a notice that comes after the erasure goes at its own age.
     bench
-        .write(evidence(&keys, "late", Some(order_id(1)), 2))
+        .write(evidence(
+            &keys,
+            "WAIT_BUYER_PAY",
+            "late",
+            Some(order_id(1)),
+            2,
+        ))
+        .await;
+    // Money of a number that is nobody's waits for two people, however long.
+    bench
+        .write(evidence(&keys, "unknown_number", "odd", None, 1))
         .await;
     let again = erase.older_than(at(4), async || true).await.unwrap();
     assert_eq!((again.orders, again.evidence), (0, 1));
-    assert!(body("late").await.is_erased());
+    assert!(body("late").await.is_erased() && !body("odd").await.is_erased());
+    settle(&bench, "odd").await;
+    let settled = erase.older_than(at(4), async || true).await.unwrap();
+    assert_eq!((settled.evidence, body("odd").await.is_erased()), (1, true));
 
     // The job itself: another node has the lock, then gives it back.
     bench.step(close(&second)).await;
