@@ -9,22 +9,25 @@
 //!     ▲                  (starts,     (one command    (decide, check,   (one flush for
 //!     │                   learns       at a time,      commit, decide    many orders)
 //!     │                   the end)     one timer)      again)
-//!     └──────────────── effects (provider calls), sweep (what is due) ◄─────┘
+//!     └──────── effects (provider calls, in their account's line), sweep (what is due) ◄─┘
 //! ```
 //!
 //! Start reading at `orders`, then `order` and `command_path`. `start` brings it all up.
 
 mod admission;
+mod circuit;
 mod command_path;
 mod committer;
 mod effects;
 mod house;
+mod line;
 mod messages;
 mod meters;
 mod options;
 mod order;
 mod orders;
 pub mod ownership;
+mod pace;
 mod requests;
 mod shard;
 mod shards;
@@ -33,9 +36,10 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use options::{EventBody, Options, Parts};
-pub use requests::CannotAsk;
+pub use options::{Budget, EventBody, Options, Parts, Told};
+pub use requests::{CannotAsk, REFUND_COLUMN, REPAIR_COLUMN, refund_slot, repair_slot};
 pub use shards::{Observed, ObservedThread, Shards, start};
+pub use watch::Heard;
 
 use crate::order::{Answer, Command, Refusal};
 use crate::store::{Actor, Rejection, StoreError, StoredOrder, Write};
@@ -47,8 +51,9 @@ pub struct Request {
     pub actor: Actor,
     pub request_id: Option<String>,
     /// Committed in the command's transaction; where the command changes nothing, alone, before the
-    /// answer (a nonce is taken once even by a request that is refused). Tokens and personal data
-    /// belong to what the command makes true: without it they are not written.
+    /// answer (a nonce is taken once even by a request that is refused). Tokens, personal data and the
+    /// log of what operators did belong to what the command makes true: without it they are not
+    /// written.
     pub writes: Vec<Write>,
 }
 

@@ -122,6 +122,7 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
             Arc::clone(&foundation.clock),
             Arc::clone(&foundation.random),
         ),
+        orders: None,
         sealer: keys.sealer.clone(),
         clock: Arc::clone(&foundation.clock),
         random: Arc::clone(&foundation.random),
@@ -134,6 +135,7 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
                 checked.map(drop).map_err(|refused| refused.to_string())
             })
         }),
+        zone_minutes: config.zone,
     }
 }
 

@@ -18,7 +18,6 @@ use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
 use crate::locks::Locks;
 use crate::locks::memory::MemoryLocks;
-use crate::operations::Operations;
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
@@ -60,7 +59,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
     super::personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
-    let operations = super::operations(&config, &foundation, &keys);
+    let mut operations = super::operations(&config, &foundation, &keys);
     let demo = DemoMode::start(&config, &foundation, &keys)?;
     let origin = demo.as_ref().and_then(DemoMode::simulator_origin);
     let providers = accounts::connect(&config, &foundation, &keys, origin)?;
@@ -92,6 +91,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             },
             mailbox: config.limits.mailbox,
             live_orders: config.limits.live_orders,
+            budgets: accounts::budgets(&config, &keys),
             public_url: settings.public_url.clone(),
             ownership: ownership.clone(),
             ..actors::Options::default()
@@ -147,10 +147,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         random: Arc::clone(&foundation.random),
         lease: reconcile::LEASE,
     });
-    let operations = Operations {
-        reconciler: Some(reconciler.clone()),
-        ..operations
-    };
+    operations.reconciler = Some(reconciler.clone());
     if config.reconciliation.enabled {
         let schedule = Schedule {
             at: config.reconciliation.at,
@@ -216,6 +213,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             .map_err(|error| AppError::Start(format!("admin.listen: {error}")))?
             .run()
     };
+    operations.orders = Some(shards.orders());
     let command_server = commands::listen(&config.admin_socket(), operations)?;
     let handles = [
         public_server.handle(),

@@ -2,9 +2,6 @@
 
 use clap::Subcommand;
 
-use super::{Failure, Format, output};
-use crate::app::commands;
-use crate::config::Config;
 use crate::operations::{MerchantChanges, Operation};
 
 #[derive(Debug, Subcommand)]
@@ -58,8 +55,8 @@ pub(super) enum Merchant {
 }
 
 impl Merchant {
-    pub(super) fn run(self, config: &Config, format: Format) -> Result<(), Failure> {
-        let operation = match self {
+    pub(super) fn operation(self) -> Operation {
+        match self {
             Self::Create {
                 name,
                 webhook_url,
@@ -98,9 +95,6 @@ impl Merchant {
                 merchant,
                 overlap_seconds,
             },
-        };
-        let answer = commands::run(config, operation).map_err(Failure::new)?;
-        output::print(&answer, format);
-        Ok(())
+        }
     }
 }

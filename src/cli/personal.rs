@@ -4,8 +4,7 @@ use std::io::BufRead as _;
 
 use clap::{ArgGroup, Subcommand};
 
-use super::{Failure, Format, output};
-use crate::app::commands;
+use super::{Failure, Format, ask, output};
 use crate::config::Config;
 use crate::operations::Operation;
 
@@ -32,10 +31,15 @@ pub(super) enum Personal {
 }
 
 impl Personal {
-    pub(super) fn run(self, config: &Config, format: Format) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        config: &Config,
+        operator: Option<&str>,
+        format: Format,
+    ) -> Result<(), Failure> {
         let operation = match self {
             Self::Status => Operation::PersonalStatus,
-            Self::Reencrypt => return reencrypt(config, format),
+            Self::Reencrypt => return reencrypt(config, operator, format),
             Self::Erase {
                 order,
                 payer_ref,
@@ -46,7 +50,7 @@ impl Personal {
                 merchant,
             },
         };
-        let answer = commands::run(config, operation).map_err(Failure::new)?;
+        let answer = ask(config, operator.map(str::to_owned), operation)?;
         output::print(&answer, format);
         Ok(())
     }
@@ -65,11 +69,11 @@ fn given(text: String) -> Result<String, Failure> {
 }
 
 /// The node works for a while and answers; asked again, it goes on where it was.
-fn reencrypt(config: &Config, format: Format) -> Result<(), Failure> {
+fn reencrypt(config: &Config, operator: Option<&str>, format: Format) -> Result<(), Failure> {
     let mut resealed = 0;
     loop {
-        let mut answer =
-            commands::run(config, Operation::PersonalReencrypt).map_err(Failure::new)?;
+        let operator = operator.map(str::to_owned);
+        let mut answer = ask(config, operator, Operation::PersonalReencrypt)?;
         let number = |member: &str| answer[member].as_u64().unwrap_or_default();
         resealed += number("resealed");
         let (unreadable, left) = (number("unreadable"), number("left"));

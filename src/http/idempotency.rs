@@ -146,7 +146,25 @@ impl Intent<'_> {
         self.heard(reply)
     }
 
-    /// Takes note of what an answer of the actors says about our writes.
+    /// Commits work that is no order's command, with nonce and key.
+    pub async fn commit(&self, work: Vec<Write>) -> Result<(), Stop> {
+        let mut writes = self.writes();
+        writes.extend(work);
+        let transaction = Transaction {
+            order: None,
+            writes,
+        };
+        let committed = match self.deps.store.commit(vec![transaction]).await {
+            Ok(mut outcomes) => outcomes
+                .pop()
+                .unwrap_or(Ok(()))
+                .map_err(OrdersError::Rejected),
+            Err(error) => Err(OrdersError::Store(error)),
+        };
+        self.heard(committed)
+    }
+
+    /// Takes note of what an answer of the actors, or of the store, says about our writes.
     pub fn heard<T>(&self, answer: Result<T, OrdersError>) -> Result<T, Stop> {
         match answer {
             Ok(reply) => {

@@ -250,7 +250,10 @@ words! {
     duplicate_heading: "检测到重复付款", "Duplicate payment found";
     duplicate_text: "本订单已缴费。多付的 {amount} 将按原路退回，一般 1–3 个工作日", "This order is paid. The extra {amount} goes back the way it came, usually in 1–3 working days";
     refunding: "退款处理中", "Refund in progress";
+    refunding_amount: "退款中：{amount}", "Refund of {amount} in progress";
+    refunded_part: "部分退款：已退款 {amount}（{time}）", "Partly refunded: {amount} ({time})";
     refunded: "已退款 {amount}（{time}）", "Refunded {amount} ({time})";
+    between: "；", "; ";
     refund_stuck: "退款正在人工处理", "A person is looking after the refund";
     offline_heading: "网络已断开", "You are offline";
     offline_text: "恢复后会自动更新；付款以手机显示为准", "We will update when you are back; trust your phone's result";
@@ -262,6 +265,7 @@ words! {
     trouble_text: "您的订单不受影响，请稍后刷新。如已付款，请勿重复支付", "Your order is safe; reload in a moment. If you have paid, do not pay again";
 
     // Answers to a press.
+    answer_unreachable: "支付机构暂未答复，支付结果尚不能确定，系统会继续自动查询。如已付款，请勿重复支付", "The payment provider has not answered yet, so the result is not known; we keep asking. If you have paid, do not pay again";
     answer_unpaid: "暂未查到付款记录（{time} 查询）。如刚付款，请 10 秒后再查", "No payment found yet (checked {time}). If you just paid, check again in 10 s";
     answer_paid: "已查到付款（{time} 查询）", "Payment found (checked {time})";
     answer_wallet_busy: "支付平台繁忙，稍后会自动再查", "The wallet is busy; we will check again by ourselves";

@@ -507,6 +507,20 @@ pub struct OutboxEntry {
     pub note: String,
 }
 
+impl OutboxEntry {
+    /// Has it delivered again, with the same id and bytes, by the whole schedule from its start.
+    pub fn again(&self, now: Timestamp, note: &str) -> Write {
+        Write::Delivery {
+            event: self.id,
+            state: DeliveryState::Pending,
+            tries: 0,
+            next_at: Some(now),
+            note: note.to_owned(),
+            at: now,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {

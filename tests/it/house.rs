@@ -85,6 +85,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "order", "clock", "random", "store", "locks", "provider", "actors", "faults",
         ],
     ),
+    // Operators' commands on an order go through its actor, as everybody's do, and write times as the
+    // API does.
     (
         "operations",
         &[
@@ -93,6 +95,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "random",
             "sealing",
             "store",
+            "actors",
+            "view",
             "reconcile",
             "retention",
         ],

@@ -281,7 +281,7 @@ fn items(order: &Object<'_>) -> Vec<Item> {
 }
 
 /// One amount: a whole number of fen from 1 to 10^9.
-fn fen(object: &Object<'_>, name: &str) -> Option<Fen> {
+pub(super) fn fen(object: &Object<'_>, name: &str) -> Option<Fen> {
     let value = object.require(name)?;
     let refuse = |detail: String| {
         object
