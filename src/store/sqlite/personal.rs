@@ -436,7 +436,7 @@ fn erase_rows(
         .prepare_cached("DELETE FROM personal WHERE order_id = ?1")?
         .execute([id])?;
     let personal_fields = json(&PERSONAL_FIELDS)?;
-    let first_time = connection
+    connection
         .prepare_cached(
             "UPDATE orders SET erased_at = ?2, payer_index = ?3, snapshot = json_set(snapshot,
                  '$.payer_masked', json('{\"name\":null,\"id_number\":null,\"phone\":null}'),
@@ -455,10 +455,6 @@ fn erase_rows(
             payer_index.to_string(),
             personal_fields,
         ])?;
-    if first_time == 0 {
-        // What was written since knew of nobody.
-        return Ok(());
-    }
     for sql in [
         "UPDATE outbox SET body = X'' WHERE order_id = ?1 AND length(body) > 0",
         "UPDATE idempotency SET answer = X'' WHERE order_id = ?1 AND length(answer) > 0",

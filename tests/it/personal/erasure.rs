@@ -315,6 +315,7 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
 #[tokio::test]
 async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     const REF: &str = "650102-7788-9900";
+    const REASON: &str = "欧阳遗忘同学缺考退费";
     let world = World::start(&[]).await;
     let merchant = &world.merchant;
     let strict = ["merchant", "list"];
@@ -351,6 +352,13 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     merchant.until_status(id, "paid").await;
     let told = world.receiver.wait(id, "order.paid").await;
     assert_eq!(told.order["payer"]["ref"], REF);
+    let wish = json!({ "merchant_refund_no": "R-1", "amount": 100, "reason": REASON });
+    let target = format!("/v1/orders/{id}/refunds");
+    merchant
+        .insist(&target, &wish, "refund-1")
+        .await
+        .expect(201);
+    let refunded = world.receiver.wait(id, "refund.succeeded").await;
 
     let by_payer = [
         "personal",
@@ -394,7 +402,7 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
         "receipt_url",
         "snapshot_hash",
     ] {
-        assert_eq!(left[member], told.order[member], "{member}");
+        assert_eq!(left[member], refunded.order[member], "{member}");
     }
     let found = merchant
         .get(&format!("/v1/orders?payer_ref={REF}"))
@@ -411,6 +419,8 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     assert_eq!(again.expect(410)["code"], "erased");
     let repeated = merchant.post("/v1/orders", &body).await.expect(200);
     assert_eq!(repeated["id"], id);
+    let again = merchant.insist(&target, &wish, "refund-1").await;
+    assert_eq!(again.expect(410)["code"], "erased");
     let mut other = body.clone();
     other["subject"] = "another".into();
     let conflict = merchant.post("/v1/orders", &other).await.expect(409);
@@ -434,6 +444,36 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     assert_eq!(resent.status.code(), Some(1));
     let said = String::from_utf8_lossy(&resent.stderr).into_owned();
     assert!(said.contains("erased"), "{said}");
+    let resend = format!("/v1/events/{}/resend", told.id);
+    let resent = merchant.post(&resend, &json!({})).await;
+    assert_eq!(resent.expect(410)["code"], "erased");
+    let events = merchant.get("/v1/events").await.expect(200);
+    assert_eq!(events["data"], json!([]));
+
+    // Whoever gives money back later may name somebody again, who goes like the first.
+    let wish = json!({ "merchant_refund_no": "R-2", "amount": 200, "reason": REASON });
+    merchant
+        .insist(&target, &wish, "refund-2")
+        .await
+        .expect(201);
+    merchant
+        .until(id, "the second refund", |order| {
+            order["amount_refunded"] == 300
+        })
+        .await;
+    eventually("a second erasure", Duration::from_secs(20), async || {
+        let rows = world
+            .gateway
+            .operate_rows(&["personal", "erase", "--order", id]);
+        (rows[0]["outcome"] == "erased").then_some(())
+    })
+    .await;
+    let again = merchant.insist(&target, &wish, "refund-2").await;
+    assert_eq!(again.expect(410)["code"], "erased");
+    let log = world.gateway.log();
+    for trace in ["欧阳遗忘", REF, "13900998877", "forget.me@", "记得忘记"] {
+        assert!(!log.contains(trace), "the log tells {trace}");
+    }
 
     let store = world.gateway.store();
     let folder = store.parent().unwrap().to_owned();
@@ -451,6 +491,7 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
                     "6501**********9983",
                     "139****8877",
                     REF,
+                    REASON,
                     "13900998877",
                 ] {
                     assert!(
