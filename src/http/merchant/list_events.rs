@@ -24,7 +24,7 @@ const MOST: usize = 100;
     description = "The same events that webhooks carry, byte for byte, in the order in which they were \
         committed, oldest first. Keep next and pass it as after to read on, also where data is empty: \
         no event ever appears before a cursor that was handed out. Handle each id once, and keep the \
-        highest version of each order.",
+        highest version of each order. Events that were erased together with a payer's data are left out.",
     params(openapi::EventsQuery),
     responses(
         (status = 200, description = "A page of events", body = openapi::EventListBody),
@@ -43,7 +43,8 @@ pub async fn list_events(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
     let position = events.last().map_or(asked.after, |(position, _)| *position);
     // The bodies go out as they are stored: read and written again they might change.
     let mut body = String::from(r#"{"object":"list","data":["#);
-    for (index, (_, event)) in events.iter().enumerate() {
+    let left = events.iter().filter(|(_, event)| !event.body.is_erased());
+    for (index, (_, event)) in left.enumerate() {
         if index > 0 {
             body.push(',');
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::no_members;
 use crate::http::auth::Signed;
 use crate::http::idempotency::{Answer, Intent, Stop, once};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::{Deps, openapi, refusal};
 use crate::order::EventId;
 use crate::store::DeliveryState;
@@ -54,6 +54,14 @@ async fn resend(intent: &Intent<'_>, request: &HttpRequest) -> Result<Answer, St
         .map_err(|error| refusal::store_failed(&error))?
         .filter(|event| event.merchant == intent.merchant())
         .ok_or_else(Problem::not_found)?;
+    intent.about(event.order);
+    if event.body.is_erased() {
+        return Err(Problem::new(
+            Code::Erased,
+            "The event was erased together with the payer's data: it is sent no more.",
+        )
+        .into());
+    }
     if event.state != DeliveryState::Pending {
         let again = event.again(deps.clock.now(), "asked for by the merchant");
         intent.commit(vec![again]).await?;
