@@ -102,7 +102,7 @@ impl Provider for ScriptedProvider {
     }
 
     async fn query_refund(&self, _: &RefundRequest) -> RefundAnswer {
-        RefundAnswer::Succeeded
+        *self.refunds.lock().unwrap()
     }
 
     async fn repair_refund(&self, _: &RefundRequest, _: &RefundDestination) -> RefundAnswer {
