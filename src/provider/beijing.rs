@@ -46,7 +46,11 @@ pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
 
 /// Reads a zoneless time as Beijing's, with or without a fraction.
 pub fn read_plain(text: &str) -> Option<Timestamp> {
-    let civil: DateTime = text.parse().ok()?;
+    at(text.parse().ok()?)
+}
+
+/// The moment of a time of day in Beijing.
+pub fn at(civil: DateTime) -> Option<Timestamp> {
     let zoned = civil.to_zoned(TimeZone::fixed(OFFSET)).ok()?;
     Some(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
 }

@@ -64,34 +64,24 @@ pub(super) async fn strike_after(rule: Option<&Rule>) -> Option<HttpResponse> {
 /// The body as the fault wants it on the wire, under the headers already set.
 pub(super) fn finish(
     mut builder: HttpResponseBuilder,
-    mut body: String,
+    body: impl Into<Bytes>,
     rule: Option<&Rule>,
 ) -> HttpResponse {
+    let body = body.into();
     match rule.map(|rule| (rule.fault, rule)) {
-        Some((Fault::TruncatedBody, _)) => {
-            let mut end = body.len() / 2;
-            while !body.is_char_boundary(end) {
-                end -= 1;
-            }
-            body.truncate(end);
-            builder.body(body)
-        }
+        Some((Fault::TruncatedBody, _)) => builder.body(body.slice(..body.len() / 2)),
         Some((Fault::TamperedBody, _)) => {
-            // Still JSON, with one more blank in front: other bytes than the signed ones.
-            builder.body(format!(" {body}"))
+            // JSON stays JSON, with one more blank in front: other bytes than the signed ones.
+            builder.body([b" ", &body[..]].concat())
         }
-        Some((Fault::HugeBody, _)) => {
-            body.push_str(&" ".repeat(10 << 20));
-            builder.body(body)
-        }
+        Some((Fault::HugeBody, _)) => builder.body([&body[..], &vec![b' '; 10 << 20]].concat()),
         Some((Fault::Drip, rule)) => {
-            let bytes = body.into_bytes();
             let pause = rule
                 .delay(5_000)
-                .checked_div(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+                .checked_div(u32::try_from(body.len()).unwrap_or(u32::MAX))
                 .unwrap_or(Duration::ZERO);
             builder.streaming(stream::unfold(
-                bytes.into_iter(),
+                body.into_iter(),
                 move |mut rest| async move {
                     let byte = rest.next()?;
                     tokio::time::sleep(pause).await;

@@ -1,11 +1,18 @@
 //! The provider's own truth: trades, captures, refunds, codes handed out, notices sent. Everything
 //! the gateway claims can be held against these books (`GET /control/books`).
 
+mod refund;
+mod refusal;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use refund::{Refund, SecondWay};
+pub use refusal::Refusal;
+
+use super::bills::Planted;
 use super::people::{Person, Wallet};
 use crate::order::Timestamp;
 
@@ -88,41 +95,11 @@ pub struct Capture {
     pub by: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Refund {
-    /// `out_refund_no` / `out_request_no`.
-    pub number: String,
-    /// The provider's own number.
-    #[serde(rename = "refund_id")]
-    pub id: String,
-    pub amount: i64,
-    pub reason: Option<String>,
-    pub fingerprint: String,
-    pub accepted_at: Timestamp,
-    pub done_at: Timestamp,
-    /// How it ends: `SUCCESS`, `CLOSED`, `ABNORMAL`.
-    pub ends: String,
-}
-
-impl Refund {
-    pub fn status(&self, now: Timestamp) -> &str {
-        if now < self.done_at {
-            "PROCESSING"
-        } else {
-            &self.ends
-        }
-    }
-
-    /// Money that left, or is on its way.
-    pub fn counts(&self) -> bool {
-        self.ends != "CLOSED"
-    }
-}
-
 /// One event to tell, with every try.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notice {
     pub id: String,
+    /// `WeChat`'s `event_type`, [`V2_REFUND`], or Alipay's `trade_status`.
     pub event: String,
     pub url: String,
     /// The plaintext: `WeChat`'s resource, or Alipay's parameters.
@@ -131,6 +108,17 @@ pub struct Notice {
     pub tries: Vec<Try>,
     pub acked: bool,
     pub given_up: bool,
+}
+
+/// The refund notice of the time before APIv3: XML, for refunds made without a `notify_url`.
+pub const V2_REFUND: &str = "V2_REFUND";
+
+impl Notice {
+    pub fn about_refund(&self) -> bool {
+        self.event == V2_REFUND
+            || self.event.starts_with("REFUND.")
+            || self.content.get("refund_fee").is_some()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -159,42 +147,6 @@ pub struct OauthCode {
     pub person: String,
     pub dies_at: Timestamp,
     pub used: bool,
-}
-
-/// Why a payer is turned away. The text is what the phone shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("二维码无效或订单不存在")]
-    Unknown,
-    #[error("二维码已失效，请商家重新生成")]
-    CodeDead,
-    #[error("订单已超过支付时间")]
-    Expired,
-    #[error("订单已关闭")]
-    Closed,
-    #[error("订单已支付，请勿重复支付")]
-    Paid,
-    #[error("商家订单信息有误，请重新下单支付（该订单属于另一个账号）")]
-    OtherPayer,
-    #[error("请使用{}扫码", if *.0 == Wallet::Wechat { "微信" } else { "支付宝" })]
-    OtherWallet(Wallet),
-    #[error("支付未在订单有效期内开始")]
-    NotBegun,
-}
-
-impl Refusal {
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::CodeDead => "code_dead",
-            Self::Expired => "expired",
-            Self::Closed => "closed",
-            Self::Paid => "already_paid",
-            Self::OtherPayer => "other_payer",
-            Self::OtherWallet(_) => "other_wallet",
-            Self::NotBegun => "not_begun",
-        }
-    }
 }
 
 impl Trade {
@@ -298,7 +250,8 @@ impl Trade {
             .map(|refund| {
                 json!({
                     "number": refund.number, "refund_id": refund.id, "amount": refund.amount,
-                    "status": refund.status(now), "accepted_at": refund.accepted_at, "done_at": refund.done_at,
+                    "status": refund.status(now), "accepted_at": refund.accepted_at, "done_at": refund.arrives_at(),
+                    "by_console": refund.by_console,
                 })
             })
             .collect();
@@ -337,6 +290,9 @@ pub struct Books {
     /// For readable, unique trade numbers.
     sequence: u64,
     pub(super) offset_ms: i64,
+    /// What the bills are to say wrong.
+    #[serde(default)]
+    pub(super) plants: Vec<Planted>,
 }
 
 /// A person as the file has it.
@@ -361,6 +317,21 @@ impl Books {
             .get(&wallet)?
             .values()
             .find(|trade| trade.trade_no.as_deref() == Some(trade_no))
+    }
+
+    /// The trade with such a refund.
+    pub fn refunding(
+        &mut self,
+        wallet: Wallet,
+        wanted: impl Fn(&Refund) -> bool,
+    ) -> Option<(&mut Trade, usize)> {
+        self.trades
+            .get_mut(&wallet)?
+            .values_mut()
+            .find_map(|trade| {
+                let index = trade.refunds.iter().position(&wanted)?;
+                Some((trade, index))
+            })
     }
 
     pub fn insert(&mut self, trade: Trade) {

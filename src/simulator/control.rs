@@ -1,5 +1,7 @@
 //! `/control`: the levers over HTTP, JSON in and out, for tests in other processes.
 
+mod bills;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/control/clock", web::post().to(advance))
         .route("/control/rotate", web::post().to(rotate))
         .route("/control/browsers", web::get().to(browsers))
+        .configure(bills::routes)
+        .route("/control/silence", web::post().to(silence))
         .route("/control/faults", web::get().to(faults))
         .route("/control/faults", web::post().to(add_faults))
         .route("/control/faults", web::delete().to(clear_faults));
@@ -69,6 +73,7 @@ macro_rules! read {
         }
     };
 }
+use read;
 
 /// Which order, and who acts on it. Only `out_trade_no` is required.
 #[derive(Debug, Deserialize)]
@@ -348,19 +353,41 @@ async fn browsers(world: Shared) -> HttpResponse {
     HttpResponse::Ok().json(list)
 }
 
+/// One or a list of them.
+fn one_or_many<T: serde::de::DeserializeOwned>(value: Value) -> Result<Vec<T>, serde_json::Error> {
+    if value.is_object() {
+        serde_json::from_value(value).map(|one| vec![one])
+    } else {
+        serde_json::from_value(value)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Silence {
+    wallet: Option<Wallet>,
+    out_trade_no: Option<String>,
+    silent: Option<bool>,
+}
+
+async fn silence(world: Shared, body: web::Bytes) -> HttpResponse {
+    let silence: Silence = read!(body);
+    let handle = handle(&world);
+    handle.silence(
+        silence.wallet,
+        silence.out_trade_no.as_deref(),
+        silence.silent.unwrap_or(true),
+    );
+    HttpResponse::Ok().json(handle.faults())
+}
+
 async fn faults(world: Shared) -> HttpResponse {
     HttpResponse::Ok().json(handle(&world).faults())
 }
 
 /// One rule or a list of them.
 async fn add_faults(world: Shared, body: web::Bytes) -> HttpResponse {
-    let value: Value = read!(body);
-    let rules: Result<Vec<Rule>, _> = if value.is_object() {
-        serde_json::from_value(value).map(|rule| vec![rule])
-    } else {
-        serde_json::from_value(value)
-    };
-    let rules = match rules {
+    let rules: Vec<Rule> = match one_or_many(read!(body)) {
         Ok(rules) => rules,
         Err(error) => return unreadable(&error),
     };

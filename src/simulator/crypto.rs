@@ -4,7 +4,9 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use aws_lc_rs::signature::{
     ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
 };
@@ -69,6 +71,35 @@ impl SigningKey {
             .expect("a buffer as long as the modulus holds the signature");
         STANDARD.encode(signature)
     }
+
+    /// What was sealed for this key with RSAES-OAEP over SHA-1 (wechatpay-v3 §1.4), if anything was.
+    pub(super) fn open(&self, sealed_base64: &str) -> Option<String> {
+        let sealed = STANDARD.decode(sealed_base64).ok()?;
+        let der = self.0.as_der().ok()?;
+        let key = PrivateDecryptingKey::from_pkcs8(der.as_ref()).ok()?;
+        let key = OaepPrivateDecryptingKey::new(key).ok()?;
+        let mut opened = vec![0; key.min_output_size()];
+        let text = key
+            .decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut opened, None)
+            .ok()?;
+        String::from_utf8(text.to_vec()).ok()
+    }
+}
+
+/// SHA-1 in hex: the checksum `WeChat` gives with its bills. It protects nothing.
+pub(super) fn sha1(bytes: &[u8]) -> String {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// An RSA public key, from a `PUBLIC KEY` or a `CERTIFICATE`.
@@ -173,7 +204,6 @@ pub(super) fn alipay_root_sn(pems: &str) -> Result<String, KeyError> {
 
 fn sn_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> String {
     use md5::{Digest as _, Md5};
-    use std::fmt::Write as _;
 
     let registry = x509_parser::objects::oid_registry();
     let mut names: Vec<String> = certificate
@@ -187,10 +217,5 @@ fn sn_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> String 
         .collect();
     names.reverse();
     let text = format!("{}{}", names.join(","), certificate.serial);
-    Md5::digest(text.as_bytes())
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hex(&Md5::digest(text.as_bytes()))
 }

@@ -5,15 +5,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// What can be told to misbehave. `*`, `wechat.*` and `alipay.*` name several.
-pub const OPERATIONS: [&str; 16] = [
+pub const OPERATIONS: [&str; 24] = [
     "wechat.prepay",
     "wechat.query",
     "wechat.close",
     "wechat.refund",
     "wechat.refund_query",
+    "wechat.abnormal_refund",
+    "wechat.trade_bill",
+    "wechat.fund_flow_bill",
+    "wechat.bill_file",
     "wechat.certificates",
     "wechat.oauth",
+    // All notices, those of refunds too.
     "wechat.notice",
+    "wechat.refund_notice",
     "alipay.precreate",
     "alipay.create",
     "alipay.query",
@@ -21,7 +27,10 @@ pub const OPERATIONS: [&str; 16] = [
     "alipay.cancel",
     "alipay.refund",
     "alipay.refund_query",
+    "alipay.bill",
+    "alipay.bill_file",
     "alipay.oauth",
+    "alipay.refund_notice",
 ];
 /// Separate from the table above only because it is the other end of the wire.
 pub const ALIPAY_NOTICE: &str = "alipay.notice";
@@ -41,6 +50,8 @@ pub enum Fault {
     /// 503 with an HTML page, nothing done.
     Html503,
     TooManyRequests,
+    /// The number is unknown, says the provider; what was made with it lives on.
+    NotExist,
     /// Refused with `code` (and `status`), nothing done.
     Refused,
     /// Waits `delay_ms` (1 s), then works.
@@ -49,6 +60,8 @@ pub enum Fault {
     TimeoutAfter,
     ResetAfter,
     SystemErrorAfter,
+    /// Too fast, says the provider, and has done it.
+    TooManyRequestsAfter,
     Html502After,
     /// Works, then waits `delay_ms` (1 s) before it answers.
     SlowAfter,
@@ -66,7 +79,7 @@ pub enum Fault {
     /// 10 MB of blanks behind the answer.
     HugeBody,
     // Close.
-    /// Refused during the first five minutes of an order.
+    /// Refused during the first `delay_ms` (five minutes) of an order.
     CloseTooEarly,
     /// Says closed, closes nothing.
     CloseLies,
@@ -78,6 +91,10 @@ pub enum Fault {
     // Refund.
     RefundAbnormal,
     RefundClosed,
+    /// The merchant's balance is too small.
+    NotEnough,
+    /// The payer's account is closed.
+    UserAccountAbnormal,
     // Notices, one try each.
     Lost,
     /// Sent `delay_ms` (5 s) later.
@@ -232,6 +249,14 @@ impl Rule {
         Duration::from_millis(self.delay_ms.unwrap_or(default_ms))
     }
 
+    /// Whether so many milliseconds still lie within the rule's delay.
+    pub(super) fn covers(&self, elapsed_ms: i64, default_ms: i64) -> bool {
+        let limit = self
+            .delay_ms
+            .map_or(default_ms, |delay| i64::try_from(delay).unwrap_or(i64::MAX));
+        elapsed_ms < limit
+    }
+
     fn names(&self, operation: &str) -> bool {
         self.operation == "*"
             || self.operation == operation
@@ -239,6 +264,10 @@ impl Rule {
                 .operation
                 .strip_suffix('*')
                 .is_some_and(|prefix| !prefix.is_empty() && operation.starts_with(prefix))
+            // A refund's notice is a notice.
+            || operation
+                .strip_suffix("refund_notice")
+                .is_some_and(|provider| self.operation.strip_suffix("notice") == Some(provider))
     }
 
     /// Says what is wrong with a rule from outside.
@@ -251,7 +280,7 @@ impl Rule {
                 OPERATIONS.join(", ")
             ));
         }
-        let notice = self.operation.ends_with(".notice");
+        let notice = self.operation.ends_with("notice");
         if notice && !self.fault.for_notices() {
             return Err(format!(
                 "fault: {} is no fault of notices",
@@ -281,6 +310,22 @@ impl Faults {
 
     pub fn clear(&mut self) {
         self.rules.clear();
+    }
+
+    /// No notice leaves any more, whatever other rules say; `false` takes that back.
+    pub(super) fn silence(&mut self, operation: &str, out_trade_no: Option<&str>, silent: bool) {
+        self.rules.retain(|rule| {
+            !(rule.operation == operation
+                && rule.fault == Fault::Lost
+                && rule.count.is_none()
+                && rule.out_trade_no.as_deref() == out_trade_no)
+        });
+        if silent {
+            let mut rule = Rule::new(operation, Fault::Lost).always();
+            rule.out_trade_no = out_trade_no.map(str::to_owned);
+            // In front: the first rule that fits bites.
+            self.rules.insert(0, rule);
+        }
     }
 
     /// Every rule ever set since the last clearing, spent ones too: `hits` is the coverage mark.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::books::{Books, Capture, Refusal, Trade};
+use super::bills::planted::{self, Ground};
+use super::bills::{Plant, PlantError, Planted};
+use super::booking::{self, Booking, ConsoleRefund};
+use super::books::{Books, Capture, Refund, Refusal, Trade};
 use super::crypto::KeyError;
 use super::faults::{Fault, Rule};
 use super::options::Options;
@@ -177,6 +180,78 @@ impl Handle {
         fault: Fault,
     ) -> Option<(Option<u16>, bool)> {
         super::control::forge(&self.world, wallet, out_trade_no, fault).await
+    }
+
+    /// Books payments and refunds at a stroke, as if they had come over the wire; nobody is told. Ends
+    /// at the first that cannot be. The captures, in order.
+    pub async fn book(
+        &self,
+        bookings: impl IntoIterator<Item = Booking>,
+    ) -> Result<Vec<Capture>, Refusal> {
+        let booked = booking::book(&self.world, bookings);
+        self.world.persist().await;
+        booked
+    }
+
+    /// Somebody refunds by hand in the merchant's console.
+    pub async fn refund_by_hand(&self, asked: &ConsoleRefund) -> Result<Refund, Refusal> {
+        let (refund, notice) = booking::refund_by_hand(&self.world, asked)?;
+        self.world.persist().await;
+        if let Some(id) = notice {
+            let options = &self.world.options;
+            let wait = Duration::from_millis(options.refund_delay_ms + options.notify_delay_ms);
+            self.world
+                .dispatch(asked.wallet, &asked.out_trade_no, &id, wait);
+        }
+        Ok(refund)
+    }
+
+    /// Makes a bill wrong in one way.
+    pub async fn plant(&self, plant: Plant) -> Result<Planted, PlantError> {
+        let options = &self.world.options;
+        let wallet = plant.wallet;
+        let new_number = || {
+            self.world
+                .trade_no(wallet, self.world.random.below(1_000_000))
+        };
+        let ground = match wallet {
+            Wallet::Wechat => Ground {
+                rate: options.wechat.fee_rate,
+                appid: &options.wechat.appid,
+                mchid: &options.wechat.mchid,
+                new_number: &new_number,
+            },
+            Wallet::Alipay => Ground {
+                rate: options.alipay.fee_rate,
+                appid: &options.alipay.app_id,
+                mchid: &options.alipay.seller_id,
+                new_number: &new_number,
+            },
+        };
+        let planted = planted::plant(&mut self.world.books(), plant, &ground);
+        self.world.persist().await;
+        planted
+    }
+
+    /// Every difference in force, and how often a bill carried it.
+    pub fn planted(&self) -> Vec<Planted> {
+        self.world.books().plants.clone()
+    }
+
+    /// The bills tell the truth again.
+    pub async fn clear_plants(&self) {
+        self.world.books().plants.clear();
+        self.world.persist().await;
+    }
+
+    /// No callback comes any more, of one wallet or of both, for one order or for all; queries answer
+    /// as ever. `silent: false` takes it back, and the schedules go on.
+    pub fn silence(&self, wallet: Option<Wallet>, out_trade_no: Option<&str>, silent: bool) {
+        let mut faults = self.world.faults();
+        for wallet in wallet.map_or_else(|| vec![Wallet::Wechat, Wallet::Alipay], |one| vec![one]) {
+            let operation = format!("{}.notice", wallet.as_str());
+            faults.silence(&operation, out_trade_no, silent);
+        }
     }
 
     pub fn add_fault(&self, rule: Rule) {

@@ -8,6 +8,8 @@
 
 mod alipay;
 mod answers;
+mod bills;
+mod booking;
 mod books;
 mod browser;
 mod control;
@@ -33,7 +35,9 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{mpsc, oneshot};
 
-pub use books::{Books, Capture, Product, Refusal, State, Trade};
+pub use bills::{BillFile, Difference, Plant, PlantError, Planted};
+pub use booking::{BookedRefund, Booking, ConsoleRefund};
+pub use books::{Books, Capture, Product, Refund, Refusal, State, Trade};
 pub use crypto::KeyError;
 pub use faults::{ALIPAY_NOTICE, Fault, OPERATIONS, Rule};
 pub use handle::Handle;
@@ -339,6 +343,7 @@ fn routes(config: &mut web::ServiceConfig) {
             web::get().to(wallet::pages::h5_cashier),
         )
         .service(web::resource("/gateway.do").to(alipay::gateway::serve))
+        .route(alipay::BILL_FILE_PATH, web::get().to(alipay::bill_file))
         .route(
             "/oauth2/publicAppAuthorize.htm",
             web::get().to(alipay::oauth::authorize),

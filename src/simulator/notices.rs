@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::books::Try;
+use super::books::{Notice, Try, V2_REFUND};
 use super::faults::{ALIPAY_NOTICE, Fault, Rule};
 use super::people::Wallet;
 use super::world::World;
@@ -114,9 +114,12 @@ async fn deliver(world: Arc<World>, client: reqwest::Client, dispatch: Dispatch)
 
 /// One try of the schedule. True once the merchant has acknowledged a true notice.
 async fn attempt(world: &Arc<World>, client: &reqwest::Client, dispatch: &Dispatch) -> bool {
-    let operation = match dispatch.wallet {
-        Wallet::Wechat => "wechat.notice",
-        Wallet::Alipay => ALIPAY_NOTICE,
+    let about_refund = find(world, dispatch).is_some_and(|notice| notice.about_refund());
+    let operation = match (dispatch.wallet, about_refund) {
+        (Wallet::Wechat, false) => "wechat.notice",
+        (Wallet::Wechat, true) => "wechat.refund_notice",
+        (Wallet::Alipay, false) => ALIPAY_NOTICE,
+        (Wallet::Alipay, true) => "alipay.refund_notice",
     };
     let rule = world.take_fault(operation, Some(&dispatch.out_trade_no), Fault::for_notices);
     let fault = rule.as_ref().map(|rule| rule.fault);
@@ -187,6 +190,16 @@ async fn attempt(world: &Arc<World>, client: &reqwest::Client, dispatch: &Dispat
     acked
 }
 
+fn find(world: &World, dispatch: &Dispatch) -> Option<Notice> {
+    let books = world.books();
+    let trade = books.trade(dispatch.wallet, &dispatch.out_trade_no)?;
+    let notice = trade
+        .notices
+        .iter()
+        .find(|notice| notice.id == dispatch.notice_id)?;
+    Some(notice.clone())
+}
+
 /// Sends one letter: the status, and whether that was an acknowledgement.
 async fn send(
     world: &World,
@@ -194,17 +207,7 @@ async fn send(
     dispatch: &Dispatch,
     fault: Option<Fault>,
 ) -> (Option<u16>, bool) {
-    let found = world
-        .books()
-        .trade(dispatch.wallet, &dispatch.out_trade_no)
-        .and_then(|trade| {
-            trade
-                .notices
-                .iter()
-                .find(|notice| notice.id == dispatch.notice_id)
-                .cloned()
-        });
-    let Some(notice) = found else {
+    let Some(notice) = find(world, dispatch) else {
         return (None, false);
     };
     if !super::world::may_be_called(&notice.url) {
@@ -214,7 +217,33 @@ async fn send(
         Wallet::Wechat => super::wechatpay::notice::letter(world, &notice, fault),
         Wallet::Alipay => super::alipay::notice::letter(world, &notice, fault),
     };
+    if notice.event == V2_REFUND {
+        return post_v2(client, &notice.url, letter).await;
+    }
     post(client, dispatch.wallet, &notice.url, letter).await
+}
+
+/// The time before wanted its answer in XML too.
+async fn post_v2(client: &reqwest::Client, url: &str, letter: Letter) -> (Option<u16>, bool) {
+    let Some(answer) = hand_over(client, url, letter).await else {
+        return (None, false);
+    };
+    let status = answer.status().as_u16();
+    let body = answer.text().await.unwrap_or_default();
+    let acked = status == 200 && body.contains("<return_code>") && body.contains("SUCCESS");
+    (Some(status), acked)
+}
+
+async fn hand_over(
+    client: &reqwest::Client,
+    url: &str,
+    letter: Letter,
+) -> Option<reqwest::Response> {
+    let mut request = client.post(url).body(letter.body);
+    for (name, value) in letter.headers {
+        request = request.header(name, value);
+    }
+    request.send().await.ok()
 }
 
 pub(super) async fn post(
@@ -223,11 +252,7 @@ pub(super) async fn post(
     url: &str,
     letter: Letter,
 ) -> (Option<u16>, bool) {
-    let mut request = client.post(url).body(letter.body);
-    for (name, value) in letter.headers {
-        request = request.header(name, value);
-    }
-    let Ok(answer) = request.send().await else {
+    let Some(answer) = hand_over(client, url, letter).await else {
         return (None, false);
     };
     let status = answer.status().as_u16();

@@ -69,6 +69,11 @@ pub struct WechatOptions {
     pub oauth_redirect_hosts: Vec<String>,
     /// How closing an unknown number is answered: 204 (true, as reported) or 404.
     pub close_unknown_is_fine: bool,
+    /// What a payment costs, in hundredths of a percent: 60 is 0.60 %.
+    pub fee_rate: i64,
+    /// Least time between two refunds of one order. 0: the rule "at least a minute apart" is known
+    /// (wechatpay-v3 §3.8), but not that the provider refuses what comes earlier.
+    pub refund_spacing_ms: i64,
 }
 
 impl WechatOptions {
@@ -100,6 +105,8 @@ impl WechatOptions {
             notices_signed_by: Regime::PublicKey,
             oauth_redirect_hosts: Vec::new(),
             close_unknown_is_fine: true,
+            fee_rate: 60,
+            refund_spacing_ms: 0,
         }
     }
 }
@@ -130,6 +137,8 @@ pub struct AlipayOptions {
     pub round_expiry_up: bool,
     /// Refunds are notified too (contract dependent).
     pub refund_notices: bool,
+    /// What a payment costs, in hundredths of a percent: 60 is 0.60 %.
+    pub fee_rate: i64,
     /// Hosts that OAuth may return to, besides loopback ones.
     pub oauth_redirect_hosts: Vec<String>,
 }
@@ -150,6 +159,7 @@ impl AlipayOptions {
             open_ids: false,
             round_expiry_up: false,
             refund_notices: false,
+            fee_rate: 60,
             oauth_redirect_hosts: Vec::new(),
         }
     }

@@ -1,6 +1,7 @@
-//! The two ways the providers write times: RFC 3339 with +08:00, and Beijing time without a zone.
+//! The ways the providers write times and money: RFC 3339 with +08:00, Beijing time without a zone,
+//! yuan. A day is Beijing's.
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
 
 use crate::order::Timestamp;
@@ -28,6 +29,31 @@ pub(super) fn plain(at: Timestamp) -> String {
 /// `20260101`
 pub(super) fn compact_date(at: Timestamp) -> String {
     zoned(at).strftime("%Y%m%d").to_string()
+}
+
+/// `2026年01月01日 08:03:00`
+pub(super) fn chinese(at: Timestamp) -> String {
+    zoned(at).strftime("%Y年%m月%d日 %H:%M:%S").to_string()
+}
+
+/// The day in Beijing.
+pub(super) fn date(at: Timestamp) -> Date {
+    zoned(at).date()
+}
+
+/// This hour of that day in Beijing.
+pub(super) fn hour_of(date: Date, hour: i8) -> Timestamp {
+    date.at(hour, 0, 0, 0)
+        .to_zoned(beijing())
+        .map_or(Timestamp::from_millis(0), |zoned| {
+            Timestamp::from_millis(zoned.timestamp().as_millisecond())
+        })
+}
+
+/// `2026-01-01` and nothing else.
+pub(super) fn parse_date(text: &str) -> Option<Date> {
+    (text.len() == 10).then_some(())?;
+    Date::strptime("%Y-%m-%d", text).ok()
 }
 
 /// `01-01 08:03`
@@ -81,9 +107,20 @@ pub(super) fn parse_express(text: &str, now: Timestamp) -> Option<Timestamp> {
     (millis <= 15 * 24 * 60 * minute).then(|| now.plus_ms(millis))
 }
 
-/// Fen as `128.50`.
+/// Fen as `128.50` or `-0.77`.
 pub(super) fn yuan(fen: i64) -> String {
-    format!("{}.{:02}", fen / 100, fen % 100)
+    let sign = if fen < 0 { "-" } else { "" };
+    let fen = fen.unsigned_abs();
+    format!("{sign}{}.{:02}", fen / 100, fen % 100)
+}
+
+/// Fen as `128.5` or `0.0`: the totals of `WeChat`'s bills.
+pub(super) fn short_yuan(fen: i64) -> String {
+    let mut text = yuan(fen);
+    if text.ends_with('0') {
+        text.pop();
+    }
+    text
 }
 
 /// `128.5`, `128.50` or `128` as fen.

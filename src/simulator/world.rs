@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::alipay::Alipay;
+use super::bills::Links;
 use super::books::{Books, Capture, Notice, Refusal, Trade};
 use super::faults::{Fault, Faults, Rule};
 use super::notices::Dispatch;
@@ -30,6 +31,8 @@ pub(super) struct World {
     pub(super) browsing: super::browser::Browsing,
     books: Mutex<Books>,
     faults: Mutex<Faults>,
+    /// Bills that wait to be fetched.
+    links: Mutex<Links>,
     /// Moves the simulator's clock against the one handed in.
     offset_ms: AtomicI64,
     pub(super) notices: mpsc::UnboundedSender<Dispatch>,
@@ -77,6 +80,7 @@ impl World {
             browsing: parts.browsing,
             books: Mutex::new(parts.books),
             faults: Mutex::new(Faults::default()),
+            links: Mutex::new(Links::default()),
             offset_ms: AtomicI64::new(offset),
             notices: parts.notices,
             writer: parts.writer,
@@ -103,6 +107,10 @@ impl World {
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_fault(
@@ -137,7 +145,12 @@ impl World {
 
     /// 28 digits, as both providers number trades.
     pub(super) fn trade_no(&self, wallet: Wallet, number: u64) -> String {
-        let date = super::times::compact_date(self.now());
+        self.trade_no_of(wallet, number, self.now())
+    }
+
+    /// The same for a trade of another time.
+    pub(super) fn trade_no_of(&self, wallet: Wallet, number: u64, at: Timestamp) -> String {
+        let date = super::times::compact_date(at);
         let chance = self.random.below(100_000);
         match wallet {
             Wallet::Wechat => format!("4200{:06}{date}{number:05}{chance:05}", number % 1_000_000),

@@ -27,9 +27,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 mod alipay;
+mod bills;
+mod bills_alipay;
+mod bills_wechat;
 mod control;
 mod faults;
 mod pages;
+mod planted;
+mod refunds;
+mod refunds_alipay;
 mod wechat;
 
 fn vectors(name: &str) -> Value {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::sign::Parameters;
 use super::trades::{self, Biz};
-use super::{Refused, oauth, refunds, success};
+use super::{Refused, bills, oauth, refunds, success};
 use crate::simulator::answers;
 use crate::simulator::faults::{Fault, Rule};
 use crate::simulator::people::Wallet;
@@ -74,6 +74,11 @@ pub(in crate::simulator) async fn serve(
             world
                 .alipay
                 .envelope(&key, &system_error().to_json(), fault)
+        }
+        Ok(_) if fault == Some(Fault::TooManyRequestsAfter) => {
+            world
+                .alipay
+                .envelope(&key, &too_many_requests().to_json(), fault)
         }
         Ok((value, _)) => world.alipay.envelope(&key, &value, fault),
         Err(refused) => {
@@ -170,6 +175,7 @@ fn operation(method: &str) -> Result<&'static str, Refused> {
         "alipay.trade.cancel" => "alipay.cancel",
         "alipay.trade.refund" => "alipay.refund",
         "alipay.trade.fastpay.refund.query" => "alipay.refund_query",
+        "alipay.data.dataservice.bill.downloadurl.query" => "alipay.bill",
         "alipay.system.oauth.token" => "alipay.oauth",
         "" => return Err(Refused::missing("isv.missing-method", "缺少方法名参数")),
         _ => return Err(Refused::invalid("isv.invalid-method", "不存在的方法名")),
@@ -177,13 +183,21 @@ fn operation(method: &str) -> Result<&'static str, Refused> {
 }
 
 fn system_error() -> Refused {
-    Refused {
-        code: "20000",
-        msg: "Service Currently Unavailable",
-        sub_code: "isp.unknow-error".to_owned(),
-        sub_msg: "系统繁忙".to_owned(),
-        signed: true,
-    }
+    Refused::new(
+        "20000",
+        "Service Currently Unavailable",
+        "isp.unknow-error",
+        "系统繁忙",
+    )
+}
+
+fn too_many_requests() -> Refused {
+    Refused::new(
+        "40005",
+        "Call Limited",
+        "isv.app-call-limited",
+        "应用调用次数超限",
+    )
 }
 
 type Acted = Result<(Value, Option<(String, String)>), Refused>;
@@ -197,17 +211,25 @@ fn act(
 ) -> Acted {
     match rule.map(|rule| rule.fault) {
         Some(Fault::SystemErrorBefore) => return Err(system_error()),
-        Some(Fault::TooManyRequests) => {
-            return Err(Refused {
-                code: "40005",
-                msg: "Call Limited",
-                sub_code: "isv.app-call-limited".to_owned(),
-                sub_msg: "应用调用次数超限".to_owned(),
-                signed: true,
-            });
+        Some(Fault::TooManyRequests) => return Err(too_many_requests()),
+        Some(Fault::NotExist) => return Err(trades::not_exist()),
+        Some(Fault::NotEnough) => {
+            return Err(Refused::business(
+                "SELLER_BALANCE_NOT_ENOUGH",
+                "卖家余额不足",
+            ));
+        }
+        Some(Fault::UserAccountAbnormal) => {
+            return Err(Refused::business(
+                "BUYER_ENABLE_STATUS_FORBID",
+                "买家状态不可用",
+            ));
         }
         Some(Fault::Refused) => {
             let code = rule.and_then(|rule| rule.code.as_deref());
+            if operation == "alipay.bill" {
+                return Err(Refused::bill(code.unwrap_or("UNKNOWN_ERROR"), "按要求拒绝"));
+            }
             return Err(Refused::business(
                 code.unwrap_or("ACCESS_FORBIDDEN")
                     .trim_start_matches("ACQ."),
@@ -240,6 +262,7 @@ fn act(
         "alipay.close" => trades::close(world, &biz, rule)?,
         "alipay.cancel" => (trades::cancel(world, &biz)?, None),
         "alipay.refund" => refunds::refund(world, &biz)?,
+        "alipay.bill" => (bills::query(world, &biz)?, None),
         _ => (refunds::query(world, &biz)?, None),
     };
     Ok((success(body), to_tell))

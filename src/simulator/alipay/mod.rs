@@ -1,15 +1,17 @@
 //! Alipay's gateway from the provider's side. `gateway` takes the calls, `sign` checks and signs,
-//! `trades` and `refunds` do the work, `wap` is the browser's way in, `notice` tells the merchant,
-//! `oauth` hands out payer numbers.
+//! `trades`, `refunds` and `bills` do the work, `wap` is the browser's way in, `notice` tells the
+//! merchant, `oauth` hands out payer numbers.
 
+mod bills;
 pub(super) mod gateway;
 pub(super) mod notice;
 pub(super) mod oauth;
-mod refunds;
+pub(super) mod refunds;
 mod sign;
 mod trades;
 pub(super) mod wap;
 
+pub(super) use bills::{BILL_FILE_PATH, bill_file};
 pub(super) use sign::Alipay;
 
 use serde_json::{Map, Value, json};
@@ -22,39 +24,44 @@ pub(super) struct Refused {
     sub_code: String,
     sub_msg: String,
     signed: bool,
+    /// Sums it names, all of them nothing.
+    zeros: &'static [&'static str],
 }
 
 impl Refused {
-    /// 40004: the business says no.
-    fn business(sub_code: &str, sub_msg: &str) -> Self {
+    fn new(code: &'static str, msg: &'static str, sub_code: &str, sub_msg: &str) -> Self {
         Self {
-            code: "40004",
-            msg: "Business Failed",
-            sub_code: format!("ACQ.{sub_code}"),
-            sub_msg: sub_msg.to_owned(),
-            signed: true,
-        }
-    }
-
-    fn missing(sub_code: &str, sub_msg: &str) -> Self {
-        Self {
-            code: "40001",
-            msg: "Missing Required Arguments",
+            code,
+            msg,
             sub_code: sub_code.to_owned(),
             sub_msg: sub_msg.to_owned(),
             signed: true,
+            zeros: &[],
         }
+    }
+
+    /// 40004: the business says no.
+    fn business(sub_code: &str, sub_msg: &str) -> Self {
+        Self::new(
+            "40004",
+            "Business Failed",
+            &format!("ACQ.{sub_code}"),
+            sub_msg,
+        )
+    }
+
+    /// The same about a bill, whose codes have no prefix.
+    fn bill(sub_code: &str, sub_msg: &str) -> Self {
+        Self::new("40004", "Business Failed", sub_code, sub_msg)
+    }
+
+    fn missing(sub_code: &str, sub_msg: &str) -> Self {
+        Self::new("40001", "Missing Required Arguments", sub_code, sub_msg)
     }
 
     /// 40002: the gateway says no.
     fn invalid(sub_code: &str, sub_msg: &str) -> Self {
-        Self {
-            code: "40002",
-            msg: "Invalid Arguments",
-            sub_code: sub_code.to_owned(),
-            sub_msg: sub_msg.to_owned(),
-            signed: true,
-        }
+        Self::new("40002", "Invalid Arguments", sub_code, sub_msg)
     }
 
     fn unsigned(mut self) -> Self {
@@ -62,11 +69,22 @@ impl Refused {
         self
     }
 
+    fn with_zeros(mut self, names: &'static [&'static str]) -> Self {
+        self.zeros = names;
+        self
+    }
+
     fn to_json(&self) -> Value {
-        json!({
-            "code": self.code, "msg": self.msg,
-            "sub_code": self.sub_code, "sub_msg": self.sub_msg,
-        })
+        let mut body = members([
+            ("code", json!(self.code)),
+            ("msg", json!(self.msg)),
+            ("sub_code", json!(self.sub_code)),
+            ("sub_msg", json!(self.sub_msg)),
+        ]);
+        for name in self.zeros {
+            body.insert((*name).to_owned(), json!("0.00"));
+        }
+        Value::Object(body)
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::sign::Parameters;
 use super::trades::status;
-use crate::simulator::books::{Notice, Trade};
+use crate::simulator::books::{Notice, Refund, Trade};
 use crate::simulator::faults::Fault;
 use crate::simulator::notices::Letter;
 use crate::simulator::people::{Person, Wallet};
@@ -81,15 +81,21 @@ pub(super) fn closed(world: &World, trade: &Trade, url: &str) -> Notice {
     made(world, "TRADE_CLOSED", url, content)
 }
 
-pub(super) fn refunded(world: &World, trade: &Trade, number: &str, amount: i64) -> Option<Notice> {
-    let url = trade.notify_url.as_deref()?;
+/// The news of a refund that is already in the trade: `TRADE_SUCCESS`, or `TRADE_CLOSED` once all is
+/// back.
+pub(in crate::simulator) fn refunded(
+    world: &World,
+    trade: &Trade,
+    refund: &Refund,
+    url: &str,
+) -> Notice {
     let mut content = content(world, trade);
-    content["out_biz_no"] = json!(number);
+    content["out_biz_no"] = json!(refund.number);
     content["refund_fee"] = json!(times::yuan(trade.refunded()));
-    content["send_back_fee"] = json!(times::yuan(amount));
+    content["send_back_fee"] = json!(times::yuan(refund.amount));
     content["gmt_refund"] = json!(format!("{}.000", times::plain(world.now())));
     let event = status(trade).unwrap_or("TRADE_CLOSED");
-    Some(made(world, event, url, content))
+    made(world, event, url, content)
 }
 
 /// One try: new `notify_time` and `sign`, the same `notify_id`; spoiled as the fault says.

@@ -12,6 +12,8 @@ use crate::simulator::world::World;
 
 /// Least time between two refunds of one trade.
 const SPACING_MS: i64 = 3_000;
+/// Twelve months after the payment nothing is refunded any more.
+const WINDOW_MS: i64 = 365 * 24 * 60 * 60_000;
 const KNOWN: [&str; 12] = [
     "out_trade_no",
     "trade_no",
@@ -30,15 +32,23 @@ const KNOWN: [&str; 12] = [
 /// The whole amount, as `alipay.trade.cancel` gives it back.
 pub(super) fn whole(trade: &Trade, now: Timestamp, number: u64) -> Refund {
     Refund {
-        number: format!("cancel-{number}"),
-        id: format!("{}{number:012}", times::compact_date(now)),
-        amount: trade.total,
         reason: Some("cancel".to_owned()),
-        fingerprint: trade.total.to_string(),
-        accepted_at: now,
-        done_at: now,
-        ends: "SUCCESS".to_owned(),
+        ..Refund::accepted(
+            &format!("cancel-{number}"),
+            refund_id(number, now),
+            trade.total,
+            now,
+        )
     }
+}
+
+pub(in crate::simulator) fn refund_id(number: u64, now: Timestamp) -> String {
+    format!("{}{number:012}", times::compact_date(now))
+}
+
+/// A refund that did not happen names sums all the same.
+fn refused(sub_code: &str, sub_msg: &str) -> Refused {
+    Refused::business(sub_code, sub_msg).with_zeros(&["refund_fee", "send_back_fee"])
 }
 
 /// The notice of a refund, where the contract has one.
@@ -73,13 +83,20 @@ pub(super) fn refund(
         .ok_or_else(not_exist)?;
     trade.settle(now);
     if trade.state != State::Paid {
-        return Err(Refused::business("TRADE_STATUS_ERROR", "交易状态不合法"));
+        return Err(refused("TRADE_STATUS_ERROR", "交易状态不合法"));
+    }
+    let finished = trade
+        .captures
+        .first()
+        .is_some_and(|capture| now.since(capture.at) > WINDOW_MS);
+    if finished {
+        return Err(refused("TRADE_HAS_FINISHED", "交易已完结，超过可退款期限"));
     }
     let number = match request_no {
         Some(number) => number.to_owned(),
         None if amount == trade.total => trade.out_trade_no.clone(),
         None => {
-            return Err(Refused::business(
+            return Err(refused(
                 "REFUND_AMT_NOT_EQUAL_TOTAL",
                 "退款金额与交易金额不一致，部分退款须传out_request_no",
             ));
@@ -87,15 +104,15 @@ pub(super) fn refund(
     };
     if let Some(earlier) = trade.refunds.iter().find(|refund| refund.number == number) {
         if earlier.amount != amount {
-            return Err(Refused::business(
+            return Err(refused(
                 "DISCORDANT_REPEAT_REQUEST",
                 "同一退款请求号的金额不一致",
             ));
         }
-        return Ok((answer(trade, "N", now), None));
+        return Ok((answer(trade, earlier, "N"), None));
     }
     if trade.refunded() + amount > trade.total {
-        return Err(Refused::business(
+        return Err(refused(
             "REASON_TRADE_REFUND_FEE_ERR",
             "退款金额超过可退金额",
         ));
@@ -105,36 +122,31 @@ pub(super) fn refund(
         .iter()
         .any(|refund| now.since(refund.accepted_at) < SPACING_MS);
     if soon {
-        return Err(Refused::business(
+        return Err(refused(
             "TRADE_NOT_ALLOW_REFUND",
             "同一笔交易两次退款须间隔3秒以上",
         ));
     }
-    trade.refunds.push(Refund {
-        number: number.clone(),
-        id: format!("{}{sequence:012}", times::compact_date(now)),
-        amount,
+    let refund = Refund {
         reason: reason.map(str::to_owned),
-        fingerprint: amount.to_string(),
-        accepted_at: now,
-        done_at: now,
-        ends: "SUCCESS".to_owned(),
+        ..Refund::accepted(&number, refund_id(sequence, now), amount, now)
+    };
+    trade.refunds.push(refund.clone());
+    let url = trade
+        .notify_url
+        .clone()
+        .filter(|_| world.options.alipay.refund_notices);
+    let to_tell = url.map(|url| {
+        let notice = super::notice::refunded(world, trade, &refund, &url);
+        let id = notice.id.clone();
+        trade.notices.push(notice);
+        (trade.out_trade_no.clone(), id)
     });
-    let to_tell = world
-        .options
-        .alipay
-        .refund_notices
-        .then(|| super::notice::refunded(world, trade, &number, amount))
-        .flatten()
-        .map(|notice| {
-            let id = notice.id.clone();
-            trade.notices.push(notice);
-            (trade.out_trade_no.clone(), id)
-        });
-    Ok((answer(trade, "Y", now), to_tell))
+    Ok((answer(trade, &refund, "Y"), to_tell))
 }
 
-fn answer(trade: &Trade, changed: &str, now: Timestamp) -> Map<String, Value> {
+/// `refund_fee` is the sum of all refunds, `send_back_fee` this one.
+fn answer(trade: &Trade, refund: &Refund, changed: &str) -> Map<String, Value> {
     let logon = trade
         .buyer
         .as_deref()
@@ -146,8 +158,8 @@ fn answer(trade: &Trade, changed: &str, now: Timestamp) -> Map<String, Value> {
         ("buyer_logon_id", json!(logon)),
         ("fund_change", json!(changed)),
         ("refund_fee", json!(times::yuan(trade.refunded()))),
-        ("send_back_fee", json!(times::yuan(trade.refunded()))),
-        ("gmt_refund_pay", json!(times::plain(now))),
+        ("send_back_fee", json!(times::yuan(refund.amount))),
+        ("gmt_refund_pay", json!(times::plain(refund.done_at))),
     ])
 }
 

@@ -281,9 +281,10 @@ pub(super) fn query(world: &World, biz: &Biz<'_>, rule: Option<&Rule>) -> Done {
     let mut status = status(trade).ok_or_else(not_exist)?;
     let stale = rule.is_some_and(|rule| {
         rule.fault == Fault::StaleQuery
-            && trade.captures.first().is_some_and(|capture| {
-                now.since(capture.at) < i64::try_from(rule.delay(3_000).as_millis()).unwrap_or(0)
-            })
+            && trade
+                .captures
+                .first()
+                .is_some_and(|capture| rule.covers(now.since(capture.at), 3_000))
     });
     if stale {
         status = "WAIT_BUYER_PAY";
@@ -353,7 +354,7 @@ pub(super) fn close(
         ("out_trade_no", json!(trade.out_trade_no)),
         ("trade_no", json!(trade.trade_no)),
     ]);
-    let young = now.since(trade.created_at) < 5 * MINUTE;
+    let young = rule.is_some_and(|rule| rule.covers(now.since(trade.created_at), 5 * MINUTE));
     match rule.map(|rule| rule.fault) {
         Some(Fault::CloseLies) => return Ok((body, None)),
         Some(Fault::CloseTooEarly) if young && trade.state == State::Waiting => {

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::orders::{self, Which};
 use super::sign::{Call, Signer, authenticate};
-use super::{Done, Refused, refunds};
+use super::{Done, Refused, bills, refunds};
 use crate::simulator::answers;
-use crate::simulator::books::Product;
+use crate::simulator::books::{Product, Refund};
 use crate::simulator::faults::{Fault, Rule};
 use crate::simulator::people::Wallet;
 use crate::simulator::world::World;
@@ -23,6 +23,11 @@ enum Route {
     Close(String),
     Refund,
     RefundQuery(String),
+    /// By the provider's number.
+    AbnormalRefund(String),
+    TradeBill,
+    FundFlowBill,
+    BillFile,
     Certificates,
 }
 
@@ -34,16 +39,30 @@ impl Route {
             Self::Close(_) => "wechat.close",
             Self::Refund => "wechat.refund",
             Self::RefundQuery(_) => "wechat.refund_query",
+            Self::AbnormalRefund(_) => "wechat.abnormal_refund",
+            Self::TradeBill => "wechat.trade_bill",
+            Self::FundFlowBill => "wechat.fund_flow_bill",
+            Self::BillFile => "wechat.bill_file",
             Self::Certificates => "wechat.certificates",
         }
     }
 
     /// Paths that answer 400 without a `User-Agent` before they look at anything else.
     fn wants_user_agent(&self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::Refund | Self::RefundQuery(_) | Self::Certificates
+            Self::Prepay(_) | Self::Query(_) | Self::QueryById(_) | Self::Close(_)
         )
+    }
+
+    /// What a query or close of a number nobody knows is answered.
+    fn unknown(&self) -> Refused {
+        match self {
+            Self::Refund | Self::RefundQuery(_) | Self::AbnormalRefund(_) => {
+                Refused::new(404, "RESOURCE_NOT_EXISTS", "退款单不存在")
+            }
+            _ => Refused::new(404, "ORDER_NOT_EXIST", "订单不存在"),
+        }
     }
 }
 
@@ -66,6 +85,17 @@ fn route(method: &str, path: &str) -> Result<Route, StatusCode> {
         ["v3", "refund", "domestic", "refunds", number] => {
             ("GET", Route::RefundQuery(number.to_owned()))
         }
+        [
+            "v3",
+            "refund",
+            "domestic",
+            "refunds",
+            id,
+            "apply-abnormal-refund",
+        ] => ("POST", Route::AbnormalRefund(id.to_owned())),
+        ["v3", "bill", "tradebill"] => ("GET", Route::TradeBill),
+        ["v3", "bill", "fundflowbill"] => ("GET", Route::FundFlowBill),
+        ["v3", "billdownload", "file"] => ("GET", Route::BillFile),
         ["v3", "certificates"] => ("GET", Route::Certificates),
         _ => return Err(StatusCode::NOT_FOUND),
     };
@@ -110,6 +140,8 @@ pub(in crate::simulator) async fn serve(
     let json = serde_json::from_str::<Value>(&text);
     let out_trade_no = match &route {
         Route::Query(number) | Route::Close(number) => Some(number.clone()),
+        Route::RefundQuery(number) => order_of(&world, |refund| refund.number == *number),
+        Route::AbnormalRefund(id) => order_of(&world, |refund| refund.id == *id),
         _ => json
             .as_ref()
             .ok()
@@ -132,7 +164,14 @@ pub(in crate::simulator) async fn serve(
         return answer;
     }
     let outcome = match checked {
-        Ok(()) => act(&world, &route, json, &request, rule.as_ref()),
+        Ok(()) => act(
+            &world,
+            &route,
+            json,
+            &request,
+            rule.as_ref(),
+            header("wechatpay-serial"),
+        ),
         Err(refused) => Err(refused),
     };
     if outcome.is_ok() {
@@ -151,16 +190,32 @@ pub(in crate::simulator) async fn serve(
         return answer;
     }
     let signer = signer(&world, header("wechatpay-serial"));
-    match outcome {
-        Ok((done, _)) if rule.as_ref().map(|rule| rule.fault) != Some(Fault::SystemErrorAfter) => {
-            signed(&world, &signer, &done, rule.as_ref())
+    match (outcome, rule.as_ref().map(|rule| rule.fault)) {
+        (Ok(_), Some(Fault::SystemErrorAfter)) => refuse(&world, &system_error()),
+        (Ok(_), Some(Fault::TooManyRequestsAfter)) => refuse(&world, &too_many_requests()),
+        (Ok((Done::File(file), _)), _) => {
+            let mut builder = HttpResponse::Ok();
+            builder.content_type("application/octet-stream");
+            answers::finish(builder, file, rule.as_ref())
         }
-        Ok(_) => refuse(
-            &world,
-            &Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试"),
-        ),
-        Err(refused) => refuse(&world, &refused),
+        (Ok((done, _)), _) => signed(&world, &signer, &done, rule.as_ref()),
+        (Err(refused), _) => refuse(&world, &refused),
     }
+}
+
+/// The order whose refund this is.
+fn order_of(world: &World, wanted: impl Fn(&Refund) -> bool) -> Option<String> {
+    let mut books = world.books();
+    let (trade, _) = books.refunding(Wallet::Wechat, wanted)?;
+    Some(trade.out_trade_no.clone())
+}
+
+fn system_error() -> Refused {
+    Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试")
+}
+
+fn too_many_requests() -> Refused {
+    Refused::new(429, "FREQUENCY_LIMITED", "请求频率过高，请稍后重试")
 }
 
 /// What comes before the work: headers, then the signature.
@@ -201,16 +256,24 @@ fn act(
     json: Result<Value, serde_json::Error>,
     request: &HttpRequest,
     rule: Option<&Rule>,
+    serial: Option<&str>,
 ) -> Acted {
     match rule.map(|rule| rule.fault) {
-        Some(Fault::SystemErrorBefore) => {
-            return Err(Refused::new(500, "SYSTEM_ERROR", "系统异常，请稍后重试"));
-        }
-        Some(Fault::TooManyRequests) => {
+        Some(Fault::SystemErrorBefore) => return Err(system_error()),
+        Some(Fault::TooManyRequests) => return Err(too_many_requests()),
+        Some(Fault::NotExist) => return Err(route.unknown()),
+        Some(Fault::NotEnough) => {
             return Err(Refused::new(
-                429,
-                "FREQUENCY_LIMITED",
-                "请求频率过高，请稍后重试",
+                403,
+                "NOT_ENOUGH",
+                "基本账户余额不足，请充值后重新发起",
+            ));
+        }
+        Some(Fault::UserAccountAbnormal) => {
+            return Err(Refused::new(
+                403,
+                "USER_ACCOUNT_ABNORMAL",
+                "退款请求失败，用户账户异常或已注销",
             ));
         }
         Some(Fault::Refused) => {
@@ -225,10 +288,13 @@ fn act(
         _ => {}
     }
     let body = || json.map_err(|_| Refused::new(400, "PARAM_ERROR", "请求报文不是合法的JSON"));
-    let mchid = || {
+    let query: Vec<(String, String)> =
         url::form_urlencoded::parse(request.query_string().as_bytes())
-            .find(|(name, _)| name == "mchid")
-            .map(|(_, value)| value.into_owned())
+            .into_owned()
+            .collect();
+    let mchid = || {
+        let (_, value) = query.iter().find(|(name, _)| name == "mchid")?;
+        Some(value.clone())
     };
     let plain = |done: Done| (done, None);
     match route {
@@ -242,6 +308,10 @@ fn act(
         Route::Close(number) => orders::close(world, number, &body()?, rule).map(plain),
         Route::Refund => refunds::refund(world, &body()?, rule),
         Route::RefundQuery(number) => refunds::query(world, number).map(plain),
+        Route::AbnormalRefund(id) => refunds::second_way(world, id, &body()?, serial),
+        Route::TradeBill => bills::trade_bill(world, &query).map(plain),
+        Route::FundFlowBill => bills::fund_flow(world, &query).map(plain),
+        Route::BillFile => bills::file(world, &query).map(plain),
         Route::Certificates if world.wechat.has_certificates() => Ok(plain(Done::Json(
             world.wechat.certificates_json(&*world.random),
         ))),
@@ -270,7 +340,7 @@ fn signed(world: &World, signer: &Signer, done: &Done, rule: Option<&Rule>) -> H
     let (status, body) = match done {
         Done::Json(value) => (StatusCode::OK, value.to_string()),
         Done::Accepted(value) => (StatusCode::ACCEPTED, value.to_string()),
-        Done::NoContent => (StatusCode::NO_CONTENT, String::new()),
+        Done::NoContent | Done::File(_) => (StatusCode::NO_CONTENT, String::new()),
     };
     let mut builder = HttpResponse::build(status);
     builder.insert_header(("Request-ID", request_id(world)));

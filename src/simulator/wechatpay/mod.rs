@@ -1,16 +1,18 @@
 //! `WeChat` Pay APIv3 from the provider's side. `api` takes the calls, `sign` checks and signs,
-//! `orders` and `refunds` do the work, `notice` tells the merchant, `oauth` hands out openids.
+//! `orders`, `refunds` and `bills` do the work, `notice` tells the merchant, `oauth` hands out openids.
 
 pub(super) mod api;
+mod bills;
 mod fields;
 pub(super) mod notice;
 pub(super) mod oauth;
 mod orders;
-mod refunds;
+pub(super) mod refunds;
 pub(super) mod sign;
 
 pub(super) use sign::WechatPay;
 
+use actix_web::web::Bytes;
 use serde_json::{Value, json};
 
 /// Why a call is refused: status, code, message, and where it is wrong.
@@ -65,4 +67,6 @@ pub(super) enum Done {
     /// Accepted, not done.
     Accepted(Value),
     NoContent,
+    /// A bill: raw and, alone among the answers, unsigned.
+    File(Bytes),
 }

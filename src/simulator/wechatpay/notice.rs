@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::orders::transaction;
+use super::refunds::received;
 use super::sign::Signer;
-use crate::simulator::books::{Notice, Refund, Trade};
+use crate::simulator::books::{Notice, Refund, Trade, V2_REFUND};
 use crate::simulator::faults::Fault;
 use crate::simulator::notices::Letter;
 use crate::simulator::options::Regime;
@@ -20,24 +21,61 @@ pub(in crate::simulator) fn paid(world: &World, trade: &Trade) -> Option<Notice>
     Some(world.new_notice(id(world), "TRANSACTION.SUCCESS", url, content))
 }
 
+/// The news of a refund's end; of an abnormal one's second way, that one's.
 pub(super) fn refunded(world: &World, trade: &Trade, refund: &Refund, url: &str) -> Notice {
+    let end = match &refund.second_way {
+        Some(_) => "SUCCESS",
+        None => &refund.ends,
+    };
+    let (_, account) = received(refund);
     let mut content = json!({
         "mchid": world.options.wechat.mchid,
         "transaction_id": trade.trade_no,
         "out_trade_no": trade.out_trade_no,
         "refund_id": refund.id,
         "out_refund_no": refund.number,
-        "refund_status": refund.ends,
-        "user_received_account": "支付用户零钱",
+        "refund_status": end,
+        "user_received_account": account,
         "amount": {
             "total": trade.total, "refund": refund.amount,
             "payer_total": trade.total, "payer_refund": refund.amount,
         },
     });
-    if refund.ends == "SUCCESS" {
-        content["success_time"] = json!(times::rfc3339(refund.done_at));
+    if end == "SUCCESS" {
+        content["success_time"] = json!(times::rfc3339(refund.arrives_at()));
     }
-    world.new_notice(id(world), &format!("REFUND.{}", refund.ends), url, content)
+    world.new_notice(id(world), &format!("REFUND.{end}"), url, content)
+}
+
+/// The XML of the time before, which a refund from the console is told by. What it encrypts is sealed
+/// with the APIv2 key: a merchant that never set one cannot tell it from chance, so chance it is.
+pub(in crate::simulator) fn refunded_v2(world: &World, url: &str) -> Notice {
+    use base64::Engine as _;
+
+    let sealed = base64::engine::general_purpose::STANDARD.encode(world.random.bytes::<512>());
+    let content = json!({
+        "appid": world.options.wechat.appid, "mch_id": world.options.wechat.mchid,
+        "req_info": sealed,
+    });
+    world.new_notice(id(world), V2_REFUND, url, content)
+}
+
+fn letter_v2(world: &World, notice: &Notice) -> Letter {
+    let member = |name: &str| notice.content[name].as_str().unwrap_or_default();
+    let body = format!(
+        "<xml><return_code>SUCCESS</return_code><appid><![CDATA[{}]]></appid><mch_id><![CDATA[{}]]></mch_id><nonce_str><![CDATA[{}]]></nonce_str><req_info><![CDATA[{}]]></req_info></xml>",
+        member("appid"),
+        member("mch_id"),
+        world.nonce(),
+        member("req_info"),
+    );
+    Letter {
+        headers: vec![
+            ("Content-Type", "text/xml".to_owned()),
+            ("User-Agent", "Mozilla/4.0".to_owned()),
+        ],
+        body,
+    }
 }
 
 fn id(world: &World) -> String {
@@ -54,6 +92,9 @@ fn id(world: &World) -> String {
 
 /// One try, spoiled as the fault says.
 pub(in crate::simulator) fn letter(world: &World, notice: &Notice, fault: Option<Fault>) -> Letter {
+    if notice.event == V2_REFUND {
+        return letter_v2(world, notice);
+    }
     let mut content = notice.content.clone();
     match fault {
         Some(Fault::WrongAmount) => {

@@ -266,9 +266,10 @@ pub(super) fn query(
     .ok_or_else(|| Refused::new(404, "ORDER_NOT_EXIST", "订单不存在"))?;
     let stale = rule.is_some_and(|rule| {
         rule.fault == Fault::StaleQuery
-            && trade.captures.first().is_some_and(|capture| {
-                now.since(capture.at) < i64::try_from(rule.delay(3_000).as_millis()).unwrap_or(0)
-            })
+            && trade
+                .captures
+                .first()
+                .is_some_and(|capture| rule.covers(now.since(capture.at), 3_000))
     });
     Ok(Done::Json(transaction(world, trade, stale)))
 }
@@ -340,7 +341,7 @@ pub(super) fn close(
         };
     };
     trade.settle(now);
-    let young = now.since(trade.created_at) < 5 * MINUTE;
+    let young = rule.is_some_and(|rule| rule.covers(now.since(trade.created_at), 5 * MINUTE));
     match rule.map(|rule| rule.fault) {
         Some(Fault::CloseTooEarly) if young && trade.state == State::Waiting => {
             return Err(Refused::invalid(

@@ -1,17 +1,20 @@
-//! Refunds (wechatpay-v3 §2.4): idempotent by `out_refund_no`, accepted first, done later.
+//! Refunds (wechatpay-v3 §2.4): idempotent by `out_refund_no`, accepted first, done later; and the
+//! second way for the money of an abnormal one.
 
 use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::{Done, Refused};
 use crate::order::Timestamp;
-use crate::simulator::books::{Refund, State, Trade};
+use crate::simulator::books::{Refund, SecondWay, State, Trade};
 use crate::simulator::faults::{Fault, Rule};
 use crate::simulator::people::Wallet;
 use crate::simulator::times;
 use crate::simulator::world::World;
 
 const MOST: usize = 50;
+/// A year after the payment nothing is refunded any more.
+const WINDOW_MS: i64 = 365 * 24 * 60 * 60_000;
 
 /// A refund whose end has to be told: order, notice id, wait.
 pub(super) struct ToTell {
@@ -86,34 +89,152 @@ pub(super) fn refund(
     if trade.refunded() + refund > trade.total {
         return Err(Refused::invalid("退款金额大于可退金额"));
     }
-    let wait = i64::try_from(world.options.refund_delay_ms).unwrap_or(i64::MAX);
+    let overdue = trade
+        .captures
+        .first()
+        .is_some_and(|capture| now.since(capture.at) > WINDOW_MS);
+    if overdue {
+        return Err(Refused::new(
+            400,
+            "TRADE_OVERDUE",
+            "订单已超过可退款的最大期限",
+        ));
+    }
+    let soon = trade
+        .refunds
+        .iter()
+        .any(|earlier| now.since(earlier.accepted_at) < world.options.wechat.refund_spacing_ms);
+    if soon {
+        return Err(Refused::invalid("同一笔订单两次部分退款须间隔1分钟以上"));
+    }
     let accepted = Refund {
-        number: number.to_owned(),
-        id: format!("5030{:06}{}{sequence:011}", 0, times::compact_date(now)),
-        amount: refund,
         reason: reason.map(str::to_owned),
         fingerprint,
-        accepted_at: now,
-        done_at: now.plus_ms(wait),
+        done_at: now.plus_ms(wait(world)),
         ends: match rule.map(|rule| rule.fault) {
             Some(Fault::RefundAbnormal) => "ABNORMAL",
             Some(Fault::RefundClosed) => "CLOSED",
             _ => "SUCCESS",
         }
         .to_owned(),
+        notify_url: notify_url.map(str::to_owned),
+        ..Refund::accepted(number, refund_id(sequence, now), refund, now)
     };
     let answer = refund_json(trade, &accepted, now);
-    let to_tell = notify_url.map(|url| {
-        let notice = super::notice::refunded(world, trade, &accepted, url);
-        let to_tell = ToTell {
-            out_trade_no: trade.out_trade_no.clone(),
-            notice_id: notice.id.clone(),
-        };
-        trade.notices.push(notice);
-        to_tell
-    });
+    let to_tell = tell(world, trade, &accepted);
     trade.refunds.push(accepted);
     Ok((Done::Json(answer), to_tell))
+}
+
+/// From acceptance to the end, milliseconds.
+pub(in crate::simulator) fn wait(world: &World) -> i64 {
+    i64::try_from(world.options.refund_delay_ms).unwrap_or(i64::MAX)
+}
+
+pub(in crate::simulator) fn refund_id(sequence: u64, now: Timestamp) -> String {
+    format!("5030{:06}{}{sequence:011}", 0, times::compact_date(now))
+}
+
+/// The notice of a refund's end, where somebody wants to hear it.
+fn tell(world: &World, trade: &mut Trade, refund: &Refund) -> Option<ToTell> {
+    let url = refund.notify_url.as_deref()?;
+    let notice = super::notice::refunded(world, trade, refund, url);
+    let to_tell = ToTell {
+        out_trade_no: trade.out_trade_no.clone(),
+        notice_id: notice.id.clone(),
+    };
+    trade.notices.push(notice);
+    Some(to_tell)
+}
+
+/// `POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund`: to another bank account of
+/// the payer, or back to the merchant's own.
+pub(super) fn second_way(
+    world: &World,
+    id: &str,
+    body: &Value,
+    serial: Option<&str>,
+) -> Result<(Done, Option<ToTell>), Refused> {
+    let fields = Fields::body(
+        body,
+        &[
+            "out_refund_no",
+            "type",
+            "bank_type",
+            "bank_account",
+            "real_name",
+        ],
+    )?;
+    let number = fields.needed_text("out_refund_no", 64)?;
+    let account = match fields.needed_text("type", 32)? {
+        "MERCHANT_BANK_CARD" => "商户结算银行账户".to_owned(),
+        "USER_BANK_CARD" => {
+            let bank = fields.needed_text("bank_type", 16)?;
+            let open = |name: &str| {
+                let sealed = fields.needed_text(name, 1024)?;
+                let key_id = &world.options.wechat.platform_public_key_id;
+                world
+                    .wechat
+                    .open(key_id, serial.unwrap_or_default(), sealed)
+                    .filter(|text| !text.is_empty())
+                    .ok_or_else(|| {
+                        Refused::param(&format!("/{name}"), &json!("***"), "解密失败", "body")
+                    })
+            };
+            open("real_name")?;
+            let card = open("bank_account")?;
+            let end: String = card
+                .chars()
+                .skip(card.chars().count().saturating_sub(4))
+                .collect();
+            format!("{bank}{end}")
+        }
+        other => {
+            return Err(Refused::param(
+                "/type",
+                &json!(other),
+                "不是退款方式",
+                "body",
+            ));
+        }
+    };
+    let now = world.now();
+    let mut books = world.books();
+    let (trade, index) = books
+        .refunding(Wallet::Wechat, |refund| refund.id == id)
+        .ok_or_else(|| Refused::new(404, "RESOURCE_NOT_EXISTS", "退款单不存在"))?;
+    let mut refund = trade.refunds[index].clone();
+    if refund.number != number {
+        return Err(Refused::invalid("商户退款单号与微信支付退款单号不一致"));
+    }
+    if let Some(way) = &refund.second_way {
+        // Repeated as it was: the same answer. Changed: refused.
+        return if way.account == account {
+            Ok((Done::Json(refund_json(trade, &refund, now)), None))
+        } else {
+            Err(Refused::invalid("请求参数与第一次的请求不一致"))
+        };
+    }
+    if refund.status(now) != "ABNORMAL" {
+        return Err(Refused::invalid("退款单状态不是退款异常，不能发起异常退款"));
+    }
+    refund.second_way = Some(SecondWay {
+        at: now,
+        done_at: now.plus_ms(wait(world)),
+        account,
+    });
+    let answer = refund_json(trade, &refund, now);
+    let to_tell = tell(world, trade, &refund);
+    trade.refunds[index] = refund;
+    Ok((Done::Json(answer), to_tell))
+}
+
+/// `channel` and `user_received_account`.
+pub(super) fn received(refund: &Refund) -> (&'static str, &str) {
+    match &refund.second_way {
+        Some(way) => ("OTHER_BANKCARD", &way.account),
+        None => ("ORIGINAL", "支付用户零钱"),
+    }
 }
 
 /// `GET /v3/refund/domestic/refunds/{out_refund_no}`
@@ -134,13 +255,14 @@ pub(super) fn query(world: &World, number: &str) -> Result<Done, Refused> {
 
 fn refund_json(trade: &Trade, refund: &Refund, now: Timestamp) -> Value {
     let status = refund.status(now);
+    let (channel, account) = received(refund);
     let mut body = json!({
         "refund_id": refund.id,
         "out_refund_no": refund.number,
         "transaction_id": trade.trade_no,
         "out_trade_no": trade.out_trade_no,
-        "channel": "ORIGINAL",
-        "user_received_account": "支付用户零钱",
+        "channel": channel,
+        "user_received_account": account,
         "create_time": times::rfc3339(refund.accepted_at),
         "status": status,
         "funds_account": "AVAILABLE",
@@ -153,7 +275,7 @@ fn refund_json(trade: &Trade, refund: &Refund, now: Timestamp) -> Value {
         "promotion_detail": [],
     });
     if status == "SUCCESS" {
-        body["success_time"] = json!(times::rfc3339(refund.done_at));
+        body["success_time"] = json!(times::rfc3339(refund.arrives_at()));
     }
     body
 }

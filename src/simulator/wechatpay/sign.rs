@@ -113,6 +113,18 @@ impl WechatPay {
         Ok(serial)
     }
 
+    /// What the merchant sealed for the key of this serial or id.
+    pub(super) fn open(&self, public_key_id: &str, serial: &str, sealed: &str) -> Option<String> {
+        if serial == public_key_id {
+            return self.public_key.open(sealed);
+        }
+        self.certificates()
+            .iter()
+            .find(|certificate| certificate.serial == serial)?
+            .key
+            .open(sealed)
+    }
+
     pub(in crate::simulator) fn merchant_signed(&self, message: &str, signature: &str) -> bool {
         self.merchant.verifies(message.as_bytes(), signature)
     }
