@@ -3,6 +3,7 @@
 //! and a release profile refuses that feature.
 //!
 //! `ENROLLPAY_CRASH=c4:1` sends SIGKILL to the process when it reaches point `c4` for the first time.
+//! `ENROLLPAY_PANIC=c4:1` panics there instead, with the words of `ENROLLPAY_PANIC_WORDS`.
 
 #[cfg(all(feature = "fault-injection", not(debug_assertions)))]
 compile_error!(
@@ -22,12 +23,20 @@ pub fn crash_point(name: &str) {
 
     static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static REACHED: AtomicU64 = AtomicU64::new(0);
+    static PANIC: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static PANICKED: AtomicU64 = AtomicU64::new(0);
 
-    let wanted = WANTED.get_or_init(|| parse(&std::env::var("ENROLLPAY_CRASH").ok()?));
-    if let Some((point, nth)) = wanted
-        && point == name
-        && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == *nth
-    {
+    let is_due = |wanted: &OnceLock<_>, variable: &str, reached: &AtomicU64| {
+        let wanted = wanted.get_or_init(|| parse(&std::env::var(variable).ok()?));
+        wanted.as_ref().is_some_and(|(point, nth)| {
+            point == name && reached.fetch_add(1, Ordering::SeqCst) + 1 == *nth
+        })
+    };
+    if is_due(&PANIC, "ENROLLPAY_PANIC", &PANICKED) {
+        let words = std::env::var("ENROLLPAY_PANIC_WORDS").unwrap_or_default();
+        panic!("{words}");
+    }
+    if is_due(&WANTED, "ENROLLPAY_CRASH", &REACHED) {
         // Where the kernel refuses even this, the test that waits for the death says so.
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -42,6 +42,7 @@ pub mod order;
 pub mod provider;
 pub mod random;
 pub mod reconcile;
+pub mod retention;
 pub mod sealing;
 pub mod simulator;
 pub mod store;

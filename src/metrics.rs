@@ -222,6 +222,17 @@ pub const ALL: &[Metric] = &[
         &["reason"],
         "Transactions that the store refused.",
     ),
+    // personal data
+    counter(
+        "enrollpay_orders_erased_total",
+        &[],
+        "Orders whose payer was erased.",
+    ),
+    counter(
+        "enrollpay_values_resealed_total",
+        &[],
+        "Values sealed anew under the newest field key.",
+    ),
     // providers
     histogram(
         "enrollpay_provider_request_duration_seconds",
@@ -259,6 +270,11 @@ pub const ALL: &[Metric] = &[
         "enrollpay_webhook_delivery_duration_seconds",
         &[],
         "One delivery to a merchant.",
+    ),
+    counter(
+        "enrollpay_webhook_altered_total",
+        &[],
+        "Deliveries refused because the stored bytes were not those once written: always 0.",
     ),
     gauge(
         "enrollpay_webhook_pending",

@@ -8,6 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
 
 use crate::random::Random;
 
@@ -25,9 +26,21 @@ impl Place<'_> {
     }
 }
 
-/// A sealed value: one byte of key number, a random nonce, ciphertext and tag.
+/// A sealed value: one byte of key number, a random nonce, ciphertext and tag. Empty: what stood there
+/// was erased.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
+
+impl Sealed {
+    /// The number of the key that sealed it; `None` once erased.
+    pub fn key_number(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    pub const fn is_erased(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +83,10 @@ impl TokenKind {
 /// What the store keeps of a token: enough to find it, not enough to use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenHash(pub [u8; 16]);
+
+/// A keyed hash of all bytes of a body: tells whether they are still the same without keeping them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BodyDigest(pub [u8; 32]);
 
 /// The keys of `secrets.*` at work. Cheap to clone.
 #[derive(Clone)]
@@ -154,17 +171,47 @@ impl Sealer {
         Ok(plain.to_vec())
     }
 
+    /// The number of the key that seals from now on.
+    pub fn newest_key(&self) -> u8 {
+        let (number, _) = self.keys.field.last().expect("at least one field key");
+        *number
+    }
+
+    /// The numbers of all keys that open, the newest last.
+    pub fn key_numbers(&self) -> impl Iterator<Item = u8> + '_ {
+        self.keys.field.iter().map(|(number, _)| *number)
+    }
+
+    /// The same value under the newest key; `None` where it stands under it already.
+    pub fn reseal(&self, place: Place<'_>, sealed: &Sealed) -> Result<Option<Sealed>, CannotOpen> {
+        if sealed.key_number() == Some(self.newest_key()) {
+            return Ok(None);
+        }
+        let plain = Zeroizing::new(self.open(place, sealed)?);
+        Ok(Some(self.seal(place, &plain)))
+    }
+
+    /// What a body's bytes are compared by, whatever key they are sealed under.
+    pub fn body_digest(&self, body: &[u8]) -> BodyDigest {
+        let tag = hmac_of(&self.keys.index, &[b"outbox.body", body]);
+        BodyDigest(*tag.as_ref().first_chunk().expect("SHA-256 has 32 bytes"))
+    }
+
     /// A keyed hash to look a personal value up by, or to compare it: `kind` keeps apart what must
     /// not be compared (an openid and a phone).
     pub fn index(&self, kind: &str, value: &str) -> u128 {
-        first_128(hmac_of(&self.keys.index, &[kind, value]).as_ref())
+        first_128(hmac_of(&self.keys.index, &[kind.as_bytes(), value.as_bytes()]).as_ref())
     }
 
     /// The address token of a thing: always the same for the same generation, 22 characters.
     pub fn token(&self, kind: TokenKind, id: &str, generation: u32) -> String {
         let tag = hmac_of(
             &self.keys.token,
-            &[kind.as_str(), id, &generation.to_string()],
+            &[
+                kind.as_str().as_bytes(),
+                id.as_bytes(),
+                generation.to_string().as_bytes(),
+            ],
         );
         URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16])
     }
@@ -179,12 +226,12 @@ pub fn token_hash(kind: TokenKind, token: &str) -> TokenHash {
     TokenHash(first_128(context.finish().as_ref()).to_be_bytes())
 }
 
-fn hmac_of(key: &hmac::Key, parts: &[&str]) -> hmac::Tag {
+fn hmac_of(key: &hmac::Key, parts: &[&[u8]]) -> hmac::Tag {
     let mut context = hmac::Context::with_key(key);
     for part in parts {
         // Lengths keep ("ab", "c") and ("a", "bc") apart.
         context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
+        context.update(part);
     }
     context.sign()
 }
@@ -236,6 +283,28 @@ mod tests {
             old.open(PLACE, &newer),
             Err(CannotOpen::UnknownKey { number: 2 })
         );
+    }
+
+    #[test]
+    fn resealing_changes_the_key_and_nothing_else() {
+        let sealed = sealer(&[(1, [3; 32])]).seal(PLACE, b"x");
+        let both = sealer(&[(1, [3; 32]), (2, [4; 32])]);
+        let newer = both.reseal(PLACE, &sealed).unwrap().unwrap();
+        assert_eq!(newer.key_number(), Some(2));
+        assert_eq!(sealer(&[(2, [4; 32])]).open(PLACE, &newer).unwrap(), b"x");
+        assert_eq!(both.reseal(PLACE, &newer), Ok(None));
+        assert_eq!(
+            sealer(&[(2, [4; 32])]).reseal(PLACE, &sealed),
+            Err(CannotOpen::UnknownKey { number: 1 })
+        );
+        let erased = Sealed(Vec::new());
+        assert!(erased.is_erased());
+        assert_eq!(both.open(PLACE, &erased), Err(CannotOpen::Damaged));
+        assert_eq!(
+            both.body_digest(b"x"),
+            sealer(&[(9, [9; 32])]).body_digest(b"x")
+        );
+        assert_ne!(both.body_digest(b"x"), both.body_digest(b"y"));
     }
 
     #[test]

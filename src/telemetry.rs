@@ -23,6 +23,22 @@ impl Format {
     }
 }
 
+/// A panic's message may quote what the code choked on: only where it happened is told.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let place = place.as_deref().unwrap_or("an unknown place");
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let backtrace = std::backtrace::Backtrace::capture();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, thread, %backtrace, "panicked");
+        } else {
+            eprintln!("panicked at {place} in thread {thread}\n{backtrace}");
+        }
+    }));
+}
+
 /// Sends log lines to standard error; data goes to standard output. A second call changes nothing.
 pub fn install(format: Format, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));

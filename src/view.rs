@@ -1,18 +1,21 @@
 //! An order as merchants see it: the one place that writes it as JSON, for answers and webhooks
 //! (contract §4, "The order"). Start with [`View::order`].
 
+mod refunds;
+
 use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Value, json};
 
+use crate::actors::Told;
 use crate::order::attempt::{Attempt, EndReason, Phase, TradeStanding};
-use crate::order::refunds::Refund;
-use crate::order::state::{Capture, CaptureStanding};
+use crate::order::state::Capture;
 use crate::order::{
-    AttemptId, CodeMode, EventId, Fen, LatePayment, Order, OrderId, RefundStanding, Settlement,
-    Status, Timestamp, WebhookType,
+    AttemptId, CodeMode, Fen, LatePayment, Order, OrderId, Settlement, Status, Timestamp,
 };
 use crate::sealing::{Place, Sealed, Sealer, TokenKind};
-use crate::store::{PersonalData, StoredOrder};
+use crate::store::{MaskedPayer, PersonalData, StoredOrder};
+
+pub use refunds::{open_reason, reason_write};
 
 /// How orders are written: under which address, in which zone, with whose tokens.
 #[derive(Clone, Debug)]
@@ -132,7 +135,9 @@ impl View {
                 self.receipt_token(order.id)
             )
         });
-        let masked = &snapshot.payer_masked;
+        // An actor may remember an order with its payer for a while after the erasure.
+        let masked = personal.map(|_| &snapshot.payer_masked);
+        let shown = |of: fn(&MaskedPayer) -> &Option<String>| masked.and_then(|it| of(it).as_ref());
         json!({
             "id": order.id,
             "object": "order",
@@ -147,9 +152,9 @@ impl View {
             "items": snapshot.items,
             "payer": {
                 "ref": personal.map(|personal| &personal.payer_ref),
-                "name": masked.name,
-                "id_number": masked.id_number,
-                "phone": masked.phone,
+                "name": shown(|masked| &masked.name),
+                "id_number": shown(|masked| &masked.id_number),
+                "phone": shown(|masked| &masked.phone),
             },
             "wallets": snapshot.wallets,
             "purpose": snapshot.purpose,
@@ -168,8 +173,8 @@ impl View {
             "attempt": attempt,
             "payment": payment.map(|capture| self.payment(capture)),
             "receipt_url": receipt_url,
-            "surplus": order.captures.iter().filter_map(surplus).collect::<Vec<_>>(),
-            "refunds": order.refunds.iter().map(|refund| self.refund(order.id, refund)).collect::<Vec<_>>(),
+            "surplus": order.captures.iter().filter_map(refunds::surplus).collect::<Vec<_>>(),
+            "refunds": self.merchants_refunds(order),
             "possible_duplicate": snapshot.possible_duplicate,
             "metadata": personal.map(|personal| &personal.metadata),
             "snapshot_hash": snapshot.hash,
@@ -186,39 +191,25 @@ impl View {
         })
     }
 
-    /// A merchant's refund, as its call and its order tell it.
-    pub fn refund(&self, order: OrderId, refund: &Refund) -> Value {
-        let ended_at = match refund.standing {
-            RefundStanding::Succeeded { at } | RefundStanding::Failed { at } => Some(at),
-            _ => None,
-        };
-        json!({
-            "id": refund.id,
-            "object": "refund",
-            "order": order,
-            "merchant_refund_no": refund.merchant_refund_no,
-            "amount": refund.amount,
-            "currency": "CNY",
-            "status": refund.standing.as_str(),
-            "created_at": self.time(refund.requested_at),
-            "ended_at": self.maybe_time(ended_at),
-        })
-    }
-
-    /// The exact bytes of a webhook: the order as of the commit that this event tells of.
+    /// The exact bytes of a webhook: the order as of the commit that this event tells of, and beside it
+    /// the refund that it speaks of.
     pub fn event_body(
         &self,
         stored: &StoredOrder,
         personal: Option<&PersonalData>,
-        id: EventId,
-        kind: WebhookType,
-        at: Timestamp,
+        told: Told,
     ) -> Vec<u8> {
+        let mut data = Map::new();
+        data.insert("order".to_owned(), self.order(stored, personal));
+        if let Some(refund) = told.refund.and_then(|id| stored.order.refund(id)) {
+            let refund = self.refund(&stored.order, &refund);
+            data.insert("refund".to_owned(), Value::Object(refund));
+        }
         json!({
-            "id": id,
-            "type": kind.as_str(),
-            "created_at": self.time(at),
-            "data": { "order": self.order(stored, personal) },
+            "id": told.id,
+            "type": told.kind.as_str(),
+            "created_at": self.time(told.at),
+            "data": data,
         })
         .to_string()
         .into_bytes()
@@ -226,15 +217,8 @@ impl View {
 }
 
 impl crate::actors::EventBody for View {
-    fn body(
-        &self,
-        stored: &StoredOrder,
-        personal: Option<&PersonalData>,
-        id: EventId,
-        kind: WebhookType,
-        at: Timestamp,
-    ) -> Vec<u8> {
-        self.event_body(stored, personal, id, kind, at)
+    fn body(&self, stored: &StoredOrder, personal: Option<&PersonalData>, told: Told) -> Vec<u8> {
+        self.event_body(stored, personal, told)
     }
 }
 
@@ -257,22 +241,6 @@ fn end_reason(phase: &Phase) -> Option<&'static str> {
         }),
         _ => None,
     }
-}
-
-fn surplus(capture: &Capture) -> Option<Value> {
-    let CaptureStanding::Surplus {
-        refund, standing, ..
-    } = capture.standing
-    else {
-        return None;
-    };
-    Some(json!({
-        "amount": capture.amount,
-        "wallet": capture.wallet,
-        "transaction_id": capture.transaction_id,
-        "refund": refund,
-        "status": standing.as_str(),
-    }))
 }
 
 /// The slot of `store.personal` that holds an order's [`PersonalData`].

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::house::House;
 use super::messages::Answered;
-use super::options::EventBody;
+use super::options::{EventBody, Told};
 use super::{OrdersError, Reply, Request, Verdict, meters};
 use crate::order::invariants::check_step;
 use crate::order::{
-    Command, Effect, Event, EventId, Order, OrderId, Outcome, Refusal, Timestamp, decide, evolve,
+    Command, Effect, Event, EventId, Order, OrderId, Outcome, RefundId, Refusal, Timestamp, decide,
+    evolve,
 };
 use crate::sealing::Place;
 use crate::store::{
@@ -246,9 +247,13 @@ async fn alone(
 }
 
 /// May this be kept though its command did not happen? Not what the command would have made true: a
-/// second payer's openid must not take the place of the claimant's.
+/// second payer's openid must not take the place of the claimant's, and nobody's log must say that he
+/// did what was refused.
 const fn stands_alone(write: &Write) -> bool {
-    !matches!(write, Write::Token { .. } | Write::Personal { .. })
+    !matches!(
+        write,
+        Write::Token { .. } | Write::Personal { .. } | Write::Audit(_)
+    )
 }
 
 pub(super) fn timeline(
@@ -279,17 +284,26 @@ async fn outbox(
     events: &[Event],
     now: Timestamp,
 ) -> Result<Vec<OutboxEntry>, StoreError> {
-    let kinds: Vec<_> = events.iter().filter_map(Event::webhook).collect();
-    if kinds.is_empty() {
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|event| Some((event.webhook()?, refund_of(event))))
+        .collect();
+    if told.is_empty() {
         return Ok(Vec::new());
     }
     let personal = personal(house, after.order.id).await?;
     let writer: &dyn EventBody = &*house.parts.webhook_body;
-    Ok(kinds
+    Ok(told
         .into_iter()
-        .map(|kind| {
+        .map(|(kind, refund)| {
             let id = EventId::from_ulid(house.parts.random.ulid(now));
-            let body = writer.body(after, personal.as_ref(), id, kind, now);
+            let told = Told {
+                id,
+                kind,
+                at: now,
+                refund,
+            };
+            let body = writer.body(after, personal.as_ref(), told);
             let row = id.to_string();
             let place = Place {
                 table: "outbox",
@@ -297,6 +311,7 @@ async fn outbox(
                 row: &row,
             };
             OutboxEntry {
+                body_digest: Some(house.parts.sealer.body_digest(&body)),
                 id,
                 merchant: after.order.terms.merchant,
                 order: after.order.id,
@@ -311,6 +326,16 @@ async fn outbox(
             }
         })
         .collect())
+}
+
+/// The refund whose end a webhook tells.
+const fn refund_of(event: &Event) -> Option<RefundId> {
+    match event {
+        Event::RefundSucceeded { refund }
+        | Event::RefundFailed { refund }
+        | Event::SurplusRefunded { refund } => Some(*refund),
+        _ => None,
+    }
 }
 
 /// Money is recorded even where the payer's data cannot be opened: then the body goes without.

@@ -33,8 +33,8 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use options::{EventBody, Options, Parts};
-pub use requests::CannotAsk;
+pub use options::{EventBody, Options, Parts, Told};
+pub use requests::{CannotAsk, REFUND_COLUMN, REPAIR_COLUMN, refund_slot, repair_slot};
 pub use shards::{Observed, ObservedThread, Shards, start};
 
 use crate::order::{Answer, Command, Refusal};
@@ -47,8 +47,9 @@ pub struct Request {
     pub actor: Actor,
     pub request_id: Option<String>,
     /// Committed in the command's transaction; where the command changes nothing, alone, before the
-    /// answer (a nonce is taken once even by a request that is refused). Tokens and personal data
-    /// belong to what the command makes true: without it they are not written.
+    /// answer (a nonce is taken once even by a request that is refused). Tokens, personal data and the
+    /// log of what operators did belong to what the command makes true: without it they are not
+    /// written.
     pub writes: Vec<Write>,
 }
 

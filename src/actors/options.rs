@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ownership::Ownership;
 use crate::clock::Clock;
-use crate::order::{EventId, Timestamp, WebhookType};
+use crate::order::{EventId, RefundId, Timestamp, WebhookType};
 use crate::provider::Providers;
 use crate::random::Random;
 use crate::sealing::Sealer;
@@ -98,13 +98,16 @@ impl fmt::Debug for Parts {
 /// Writes the body of a webhook: the order as of the commit that the event is part of. The same
 /// bytes are delivered every time (E4).
 pub trait EventBody: Send + Sync {
-    /// `personal` is missing only where it cannot be opened.
-    fn body(
-        &self,
-        stored: &StoredOrder,
-        personal: Option<&PersonalData>,
-        id: EventId,
-        kind: WebhookType,
-        at: Timestamp,
-    ) -> Vec<u8>;
+    /// `personal` is missing where it cannot be opened, or was erased: nothing of the payer is told.
+    fn body(&self, stored: &StoredOrder, personal: Option<&PersonalData>, told: Told) -> Vec<u8>;
+}
+
+/// What one webhook tells of an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    pub id: EventId,
+    pub kind: WebhookType,
+    pub at: Timestamp,
+    /// The refund that it speaks of, where it speaks of one.
+    pub refund: Option<RefundId>,
 }

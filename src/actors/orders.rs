@@ -152,7 +152,9 @@ impl Orders {
     /// The order as last committed, from its actor's memory or the store; starts no actor.
     pub async fn read(&self, id: OrderId) -> Result<Option<Arc<StoredOrder>>, OrdersError> {
         let house = &self.house;
-        if let Some(live) = house.board.live(house.shard_of(id), id) {
+        let live = house.board.live(house.shard_of(id), id);
+        // Once it is over, its payer may have been erased past its actor's memory.
+        if let Some(live) = live.filter(|live| live.order.is_open()) {
             return Ok(Some(live));
         }
         let stored = house.parts.store.order(id).await;

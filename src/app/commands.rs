@@ -2,42 +2,59 @@
 //! does not. A second process may not open the embedded file, so there is no third way.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::AppError;
 use crate::config::Config;
-use crate::operations::{Operation, OperationError, Operations};
+use crate::operations::{Operation, OperationError, Operations, Operator};
+
+/// What travels over the socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instruction {
+    /// The person's name, where the login name does not tell.
+    pub operator: Option<String>,
+    pub operation: Operation,
+}
 
 /// Runs one operation, wherever the store can be reached.
-pub fn run(config: &Config, operation: Operation) -> Result<Value, AppError> {
+pub fn run(config: &Config, instruction: Instruction) -> Result<Value, AppError> {
     actix_web::rt::System::new().block_on(async {
         let socket = config.admin_socket();
         if socket.exists() {
-            match send(&socket, &operation).await {
+            match send(&socket, &instruction).await {
                 Err(AppError::NoNode) => {}
                 answered => return answered,
             }
         }
-        let operations = super::open_operations(config)?;
-        let answer = operations.run(operation).await;
+        let operator = Operator::of(own_user(), instruction.operator.as_deref())?;
+        let operations = super::open_operations(config).await?;
+        let answer = operations.run(&operator, instruction.operation).await;
         operations.store.close().await;
         Ok(answer?)
     })
 }
 
-async fn send(socket: &Path, operation: &Operation) -> Result<Value, AppError> {
+/// Who runs this process.
+pub(super) fn own_user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+async fn send(socket: &Path, instruction: &Instruction) -> Result<Value, AppError> {
     let client = reqwest::Client::builder()
         .unix_socket(socket)
-        .timeout(patience(operation))
+        .timeout(patience(&instruction.operation))
         .build()
         .map_err(|error| AppError::Socket(error.to_string()))?;
     let answer = client
         .post("http://node/operations")
-        .json(operation)
+        .json(instruction)
         .send()
         .await
         .map_err(|error| {
@@ -90,6 +107,9 @@ pub(super) fn listen(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
+    // Bound here: of a listener that it binds itself, actix says nobody's connections.
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let operations = Arc::new(operations);
     let server = HttpServer::new(move || {
         App::new()
@@ -106,22 +126,30 @@ pub(super) fn listen(
     })
     .workers(1)
     .disable_signals()
-    .bind_uds(socket)
+    .listen_uds(listener)
     .map_err(failed)?
     .run();
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(server)
 }
 
 async fn operate(
     operations: web::Data<Operations>,
     request: actix_web::HttpRequest,
-    operation: web::Json<Operation>,
+    instruction: web::Json<Instruction>,
 ) -> HttpResponse {
     let user = request.conn_data::<Peer>().and_then(|peer| peer.user);
-    let operation = operation.into_inner();
-    let name = operation_name(&operation);
-    let outcome = operations.run(operation).await;
+    let Instruction {
+        operator,
+        operation,
+    } = instruction.into_inner();
+    let name = operation.name();
+    let outcome = match user.map(|user| Operator::of(user, operator.as_deref())) {
+        Some(Ok(by)) => operations.run(&by, operation).await,
+        Some(Err(error)) => Err(error),
+        None => Err(OperationError::State(
+            "the kernel does not say who is at the other end of the socket",
+        )),
+    };
     tracing::info!(
         operation = name,
         user,
@@ -133,24 +161,14 @@ async fn operate(
         Err(error) => {
             let body = json!({ "error": error.to_string() });
             match error {
-                OperationError::Store(_) => HttpResponse::ServiceUnavailable().json(body),
+                OperationError::Store(_) | OperationError::Unanswered(_) => {
+                    HttpResponse::ServiceUnavailable().json(body)
+                }
                 OperationError::Reconcile(error) if error.is_passing() => {
                     HttpResponse::ServiceUnavailable().json(body)
                 }
                 _ => HttpResponse::BadRequest().json(body),
             }
         }
-    }
-}
-
-const fn operation_name(operation: &Operation) -> &'static str {
-    match operation {
-        Operation::MerchantCreate { .. } => "merchant create",
-        Operation::MerchantSet { .. } => "merchant set",
-        Operation::MerchantList => "merchant list",
-        Operation::MerchantRotateKey { .. } => "merchant rotate-key",
-        Operation::EventList { .. } => "event list",
-        Operation::EventResend { .. } => "event resend",
-        Operation::Reconcile { .. } => "reconcile",
     }
 }

@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::{AppError, Foundation, accounts, demo_merchant_file};
 use crate::config::{Config, Mode};
 use crate::demo::{self, Demo};
-use crate::operations::{MerchantChanges, Operation};
+use crate::operations::{MerchantChanges, Operation, Operator};
 use crate::order::MerchantId;
 use crate::simulator::{self, Simulator};
 
@@ -93,13 +93,16 @@ impl DemoMode {
         .map_err(|error| AppError::Demo(format!("demo.listen: {error}")))?;
         // Its port may differ from start to start.
         super::operations(config, foundation, keys)
-            .run(Operation::MerchantSet {
-                merchant: member("merchant_id"),
-                changes: MerchantChanges {
-                    webhook_url: Some(format!("http://{}/webhook", demo.address())),
-                    ..MerchantChanges::default()
+            .run(
+                &operator()?,
+                Operation::MerchantSet {
+                    merchant: member("merchant_id"),
+                    changes: MerchantChanges {
+                        webhook_url: Some(format!("http://{}/webhook", demo.address())),
+                        ..MerchantChanges::default()
+                    },
                 },
-            })
+            )
             .await?;
         Ok(Open { mode: self, demo })
     }
@@ -120,6 +123,11 @@ impl Open {
             simulator.stop().await;
         }
     }
+}
+
+/// Who sets the demo up: nobody but this process.
+fn operator() -> Result<Operator, AppError> {
+    Ok(Operator::of(super::commands::own_user(), Some("demo"))?)
 }
 
 /// The demo school's key and secrets, from the file beside the store, or from a new registration.
@@ -146,25 +154,31 @@ async fn demo_merchant(
             accounts.push(format!("{prefix}{account}"));
         }
     }
+    let by = operator()?;
     let merchant = operations
-        .run(Operation::MerchantCreate {
-            name: "新疆维吾尔自治区自学考试（演示）".to_owned(),
-            webhook_url: None,
-            accounts,
-        })
-        .await?;
-    operations
-        .run(Operation::MerchantSet {
-            merchant: merchant["merchant_id"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-            changes: MerchantChanges {
-                help_payment: Some("0991-0000000（演示号码）".to_owned()),
-                help_fee: Some("0991-0000001（演示号码）".to_owned()),
-                ..MerchantChanges::default()
+        .run(
+            &by,
+            Operation::MerchantCreate {
+                name: "新疆维吾尔自治区自学考试（演示）".to_owned(),
+                webhook_url: None,
+                accounts,
             },
-        })
+        )
+        .await?;
+    let changes = MerchantChanges {
+        help_payment: Some("0991-0000000（演示号码）".to_owned()),
+        help_fee: Some("0991-0000001（演示号码）".to_owned()),
+        ..MerchantChanges::default()
+    };
+    let merchant_id = merchant["merchant_id"].as_str().unwrap_or_default();
+    operations
+        .run(
+            &by,
+            Operation::MerchantSet {
+                merchant: merchant_id.to_owned(),
+                changes,
+            },
+        )
         .await?;
     write_secret(&path, &merchant)
         .map_err(|error| AppError::Demo(format!("{}: {error}", path.display())))?;

@@ -7,7 +7,9 @@ mod demo_keys;
 mod demo_mode;
 mod gauges;
 mod keys;
+mod memory;
 mod node;
+mod personal;
 mod simulation;
 
 use std::path::PathBuf;
@@ -20,6 +22,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Mode};
 use crate::operations::{OperationError, Operations};
 use crate::random::{Random, SystemRandom};
+use crate::retention::erase::Erase;
+use crate::retention::reseal::Reseal;
+use crate::store::personal::PersonalStore;
 use crate::store::sqlite::{OpenError, Options as StoreOptions, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::guard::{Guard, Policy, SystemLookup};
@@ -75,6 +80,8 @@ struct Foundation {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     store: Arc<dyn Store>,
+    /// The same store, for the jobs on personal data.
+    personal: Arc<dyn PersonalStore>,
 }
 
 impl Foundation {
@@ -84,19 +91,21 @@ impl Foundation {
             migrate: config.store.migrate,
             ..StoreOptions::new(Arc::clone(&clock))
         };
-        let store = SqliteStore::open(config.store_path(), options)?;
+        let store = Arc::new(SqliteStore::open(config.store_path(), options)?);
         Ok(Self {
             clock,
             random: Arc::new(SystemRandom),
-            store: Arc::new(store),
+            store: store.clone(),
+            personal: store,
         })
     }
 }
 
 /// What a command that opens the store itself works with.
-fn open_operations(config: &Config) -> Result<Operations, AppError> {
+async fn open_operations(config: &Config) -> Result<Operations, AppError> {
     let foundation = Foundation::open(config)?;
     let keys = keys::Keys::of(config, &foundation)?;
+    personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
     Ok(operations(config, &foundation, &keys))
 }
 
@@ -104,6 +113,16 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
     let guard = Guard::new(webhook_policy(config), Arc::new(SystemLookup));
     Operations {
         store: Arc::clone(&foundation.store),
+        reseal: Arc::new(Reseal::new(
+            Arc::clone(&foundation.personal),
+            keys.sealer.clone(),
+        )),
+        erase: Erase::new(
+            Arc::clone(&foundation.personal),
+            Arc::clone(&foundation.clock),
+            Arc::clone(&foundation.random),
+        ),
+        orders: None,
         sealer: keys.sealer.clone(),
         clock: Arc::clone(&foundation.clock),
         random: Arc::clone(&foundation.random),
@@ -116,6 +135,7 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
                 checked.map(drop).map_err(|refused| refused.to_string())
             })
         }),
+        zone_minutes: config.zone,
     }
 }
 

@@ -18,7 +18,6 @@ use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
 use crate::locks::Locks;
 use crate::locks::memory::MemoryLocks;
-use crate::operations::Operations;
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
@@ -39,6 +38,9 @@ pub fn serve(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         LogFormat::Text => telemetry::Format::Text,
     };
     telemetry::install(format, &config.log.filter);
+    if config.mode == Mode::Production {
+        super::memory::keep_private()?;
+    }
     actix_web::rt::System::new().block_on(run(config, announce))
 }
 
@@ -56,7 +58,8 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let foundation = Foundation::open(&config)?;
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
-    let operations = super::operations(&config, &foundation, &keys);
+    super::personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
+    let mut operations = super::operations(&config, &foundation, &keys);
     let demo = DemoMode::start(&config, &foundation, &keys)?;
     let origin = demo.as_ref().and_then(DemoMode::simulator_origin);
     let providers = accounts::connect(&config, &foundation, &keys, origin)?;
@@ -143,15 +146,15 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         random: Arc::clone(&foundation.random),
         lease: reconcile::LEASE,
     });
-    let operations = Operations {
-        reconciler: Some(reconciler.clone()),
-        ..operations
-    };
+    operations.reconciler = Some(reconciler.clone());
     if config.reconciliation.enabled {
         let schedule = Schedule {
             at: config.reconciliation.at,
         };
         background.spawn_local(Nightly::new(reconciler, schedule).watch(stop.clone()));
+    }
+    if let Some(erasure) = super::personal::daily_erasure(&config, &foundation, &locks) {
+        background.spawn_local(stop.clone().run_until_cancelled_owned(erasure));
     }
 
     let deps = Deps {
@@ -209,6 +212,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             .map_err(|error| AppError::Start(format!("admin.listen: {error}")))?
             .run()
     };
+    operations.orders = Some(shards.orders());
     let command_server = commands::listen(&config.admin_socket(), operations)?;
     let handles = [
         public_server.handle(),

@@ -2,10 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Failure, Format, output};
-use crate::app::commands;
-use crate::config::Config;
-use crate::operations::Operation;
+use crate::operations::{Operation, Released};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Event {
@@ -16,16 +13,29 @@ pub(super) enum Event {
     },
     /// Send an event again: the same id and the same bytes.
     Resend { event: String },
+    /// Make parked events pending again: one, or all of a merchant's.
+    #[command(
+        after_help = "Examples:\n  enrollpay event release evt_01J…\n  enrollpay event release --merchant mch_01J…"
+    )]
+    Release {
+        #[arg(required_unless_present = "merchant", conflicts_with = "merchant")]
+        event: Option<String>,
+        #[arg(long)]
+        merchant: Option<String>,
+    },
 }
 
 impl Event {
-    pub(super) fn run(self, config: &Config, format: Format) -> Result<(), Failure> {
-        let operation = match self {
+    pub(super) fn operation(self) -> Operation {
+        match self {
             Self::List { all } => Operation::EventList { all },
             Self::Resend { event } => Operation::EventResend { event },
-        };
-        let answer = commands::run(config, operation).map_err(Failure::new)?;
-        output::print(&answer, format);
-        Ok(())
+            Self::Release { event, merchant } => Operation::EventRelease {
+                released: match merchant {
+                    Some(merchant) => Released::Merchant(merchant),
+                    None => Released::Event(event.unwrap_or_default()),
+                },
+            },
+        }
     }
 }

@@ -2,9 +2,6 @@
 
 use clap::Subcommand;
 
-use super::{Failure, Format, output};
-use crate::app::commands;
-use crate::config::Config;
 use crate::operations::{MerchantChanges, Operation};
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +39,10 @@ pub(super) enum Merchant {
         /// What to do with an order for a payer who has paid the same purpose.
         #[arg(long, value_parser = ["warn", "refuse"])]
         duplicate: Option<String>,
+        /// How much of a payer is shown, for orders made from now on: number 4+4 and phone 3+4
+        /// characters, or 1+1 and 3+2.
+        #[arg(long, value_parser = ["standard", "strict"])]
+        masks: Option<String>,
     },
     /// All merchants; no secrets.
     List,
@@ -54,8 +55,8 @@ pub(super) enum Merchant {
 }
 
 impl Merchant {
-    pub(super) fn run(self, config: &Config, format: Format) -> Result<(), Failure> {
-        let operation = match self {
+    pub(super) fn operation(self) -> Operation {
+        match self {
             Self::Create {
                 name,
                 webhook_url,
@@ -73,6 +74,7 @@ impl Merchant {
                 webhook_url,
                 return_hosts,
                 duplicate,
+                masks,
             } => Operation::MerchantSet {
                 merchant,
                 changes: MerchantChanges {
@@ -82,6 +84,7 @@ impl Merchant {
                     webhook_url,
                     return_hosts,
                     duplicate,
+                    masks,
                 },
             },
             Self::List => Operation::MerchantList,
@@ -92,9 +95,6 @@ impl Merchant {
                 merchant,
                 overlap_seconds,
             },
-        };
-        let answer = commands::run(config, operation).map_err(Failure::new)?;
-        output::print(&answer, format);
-        Ok(())
+        }
     }
 }

@@ -3,11 +3,15 @@
 //! configuration.
 
 mod call;
+mod capture;
 mod event;
+mod ledger;
 mod merchant;
 mod migrate;
 mod output;
+mod personal;
 mod reconcile;
+mod refund;
 mod serve;
 mod simulate;
 
@@ -16,7 +20,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use serde_json::Value;
+
+use crate::app::{AppError, commands};
 use crate::config::{Config, ConfigError};
+use crate::operations::Operation;
 
 pub use output::Format;
 
@@ -40,6 +48,9 @@ struct Arguments {
     /// How data is printed; json where the output is not a terminal.
     #[arg(long, global = true, value_enum)]
     format: Option<Format>,
+    /// Who acts, for the log of what operators did; the login name by default.
+    #[arg(long, global = true, value_name = "NAME")]
+    operator: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -53,9 +64,20 @@ enum Command {
     /// Merchants: enrolment systems and their keys.
     #[command(subcommand)]
     Merchant(merchant::Merchant),
-    /// Webhook events that were not delivered.
+    /// Webhook events: what was not delivered, and what shall be once more.
     #[command(subcommand)]
     Event(event::Event),
+    /// Payers' data: the keys it is sealed under, and its erasure.
+    #[command(subcommand)]
+    Personal(personal::Personal),
+    /// Money that fits no order, settled by two people.
+    #[command(subcommand)]
+    Capture(capture::Capture),
+    /// Refunds that do not come to their end.
+    #[command(subcommand)]
+    Refund(refund::Refund),
+    /// What each book holds, or the lines of one order.
+    Ledger(ledger::Ledger),
     /// A signed request to the merchant API.
     Call(call::Call),
     /// The provider simulators alone, for tests and load on another port.
@@ -98,6 +120,7 @@ impl From<ConfigError> for Failure {
 
 /// Reads the arguments of this process and does what they say.
 pub fn run() -> ExitCode {
+    crate::telemetry::quiet_panics();
     let arguments = Arguments::parse();
     let outcome = dispatch(arguments);
     match outcome {
@@ -110,15 +133,42 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
-    let format = arguments.format.unwrap_or_else(Format::of_standard_output);
-    let load = || Config::load(arguments.config.as_deref(), std::env::vars());
-    match arguments.command.unwrap_or(Command::Serve) {
+    let Arguments {
+        config,
+        format,
+        operator,
+        command,
+    } = arguments;
+    let format = format.unwrap_or_else(Format::of_standard_output);
+    let load = || Config::load(config.as_deref(), std::env::vars());
+    let operate = |operation| {
+        let answer = ask(&load()?, operator.clone(), operation)?;
+        output::print(&answer, format);
+        Ok(())
+    };
+    match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&load()?),
         Command::Migrate => migrate::run(&load()?),
-        Command::Merchant(merchant) => merchant.run(&load()?, format),
-        Command::Event(event) => event.run(&load()?, format),
+        Command::Merchant(merchant) => operate(merchant.operation()),
+        Command::Event(event) => operate(event.operation()),
+        Command::Capture(capture) => operate(capture.operation()?),
+        Command::Refund(refund) => operate(refund.operation()?),
+        Command::Ledger(ledger) => operate(ledger.operation()),
+        Command::Reconcile(reconcile) => reconcile.run(&load()?, operator, format),
+        Command::Personal(personal) => personal.run(&load()?, operator.as_deref(), format),
         Command::Call(call) => call.run(&load()?),
         Command::Simulate(simulate) => simulate.run(),
-        Command::Reconcile(reconcile) => reconcile.run(&load()?, format),
     }
+}
+
+/// Has an operation done beside a running node, or in the store itself.
+fn ask(config: &Config, operator: Option<String>, operation: Operation) -> Result<Value, Failure> {
+    let instruction = commands::Instruction {
+        operator,
+        operation,
+    };
+    commands::run(config, instruction).map_err(|error| match error {
+        AppError::Later(_) => Failure::later(error),
+        _ => Failure::new(error),
+    })
 }

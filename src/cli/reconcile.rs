@@ -3,8 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{DIFFERENCES, Failure, Format, output};
-use crate::app::{AppError, commands};
+use super::{DIFFERENCES, Failure, Format, ask, output};
 use crate::config::Config;
 use crate::operations::Operation;
 
@@ -22,15 +21,17 @@ pub(super) struct Reconcile {
 }
 
 impl Reconcile {
-    pub(super) fn run(self, config: &Config, format: Format) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        config: &Config,
+        operator: Option<String>,
+        format: Format,
+    ) -> Result<(), Failure> {
         let operation = Operation::Reconcile {
             account: self.account,
             date: self.date,
         };
-        let answer = commands::run(config, operation).map_err(|error| match error {
-            AppError::Later(_) => Failure::later(error),
-            _ => Failure::new(error),
-        })?;
+        let answer = ask(config, operator, operation)?;
         output::print(&answer, format);
         verdict(&answer)
     }

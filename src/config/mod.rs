@@ -17,7 +17,7 @@ pub use account::{Account, AlipayProduct, ProviderName, Qr};
 pub use finding::{ConfigError, Finding};
 pub use sections::{
     Admin, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat, Order,
-    Reconciliation, Secrets, Server, Shards, Simulator, Store, Webhooks,
+    Reconciliation, Retention, Secrets, Server, Shards, Simulator, Store, Webhooks,
 };
 
 /// Every key with its default and its reason; compiled in, so that the binary alone is enough.
@@ -59,6 +59,7 @@ pub struct Config {
     pub limits: Limits,
     pub webhooks: Webhooks,
     pub reconciliation: Reconciliation,
+    pub retention: Retention,
     pub simulator: Simulator,
     pub demo: Demo,
     pub log: Log,
@@ -228,6 +229,12 @@ impl Config {
             "webhooks.timeout_seconds",
             self.webhooks.timeout_seconds.to_string(),
             "1 to 60 seconds",
+        );
+        expect(
+            self.retention.personal_days <= 36_500,
+            "retention.personal_days",
+            self.retention.personal_days.to_string(),
+            "0 (never erased) to 36500 days",
         );
         let mut listeners = vec![("server.listen", self.server.listen)];
         listeners.push(("admin.listen", self.admin.listen));

@@ -229,6 +229,14 @@ pub struct Reconciliation {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days after the last thing that happened to an order that is over; 0: its payer is never erased.
+    #[serde(deserialize_with = "lenient::plain")]
+    pub personal_days: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Simulator {
     #[serde(deserialize_with = "lenient::plain")]
     pub listen: SocketAddr,

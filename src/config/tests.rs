@@ -107,6 +107,10 @@ fn a_wrong_configuration_names_key_found_and_expected() {
             "configuration: server.drain_seconds: found 0",
         ),
         (
+            "[retention]\npersonal_days = 40000".into(),
+            "configuration: retention.personal_days: found 40000",
+        ),
+        (
             "[server]\nworkers = 1000".into(),
             "configuration: server.workers: found 1000",
         ),

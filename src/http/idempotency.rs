@@ -84,6 +84,8 @@ pub struct Intent<'a> {
     /// The first request under this key died; it began here.
     resumed: Option<Timestamp>,
     committed: Cell<bool>,
+    /// Whose people the answer may show.
+    order: Cell<Option<OrderId>>,
     /// An answer of the store was lost: nothing more is written on a guess.
     uncertain: Cell<bool>,
     request_hash: [u8; 32],
@@ -97,6 +99,11 @@ impl Intent<'_> {
 
     pub fn merchant(&self) -> MerchantId {
         self.signed.caller.merchant.id
+    }
+
+    /// The answer will show this order: once its people are erased, the answer is too.
+    pub fn about(&self, order: OrderId) {
+        self.order.set(Some(order));
     }
 
     /// What is committed with the first command: nonce and key. Empty once it was.
@@ -126,6 +133,7 @@ impl Intent<'_> {
         command: Command,
         extra: Vec<Write>,
     ) -> Result<Reply, Stop> {
+        self.about(order);
         let mut writes = self.writes();
         writes.extend(extra);
         let request = Request {
@@ -138,7 +146,25 @@ impl Intent<'_> {
         self.heard(reply)
     }
 
-    /// Takes note of what an answer of the actors says about our writes.
+    /// Commits work that is no order's command, with nonce and key.
+    pub async fn commit(&self, work: Vec<Write>) -> Result<(), Stop> {
+        let mut writes = self.writes();
+        writes.extend(work);
+        let transaction = Transaction {
+            order: None,
+            writes,
+        };
+        let committed = match self.deps.store.commit(vec![transaction]).await {
+            Ok(mut outcomes) => outcomes
+                .pop()
+                .unwrap_or(Ok(()))
+                .map_err(OrdersError::Rejected),
+            Err(error) => Err(OrdersError::Store(error)),
+        };
+        self.heard(committed)
+    }
+
+    /// Takes note of what an answer of the actors, or of the store, says about our writes.
     pub fn heard<T>(&self, answer: Result<T, OrdersError>) -> Result<T, Stop> {
         match answer {
             Ok(reply) => {
@@ -179,6 +205,7 @@ pub async fn once(
         key,
         resumed: None,
         committed: Cell::new(false),
+        order: Cell::new(None),
         uncertain: Cell::new(false),
         request_hash: request_hash(signed),
     };
@@ -240,6 +267,13 @@ fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
         }
         return Judged::Settled(Outcome::refused(&refusal::in_progress()).again());
     };
+    if sealed.is_erased() {
+        let problem = Problem::new(
+            Code::Erased,
+            "The first answer under this key was erased together with the payer's data.",
+        );
+        return Judged::Settled(Outcome::refused(&problem).again());
+    }
     let place_row = place_row(row.merchant, &row.key);
     let kept = intent
         .deps
@@ -372,6 +406,7 @@ async fn settle(intent: &Intent<'_>, outcome: &Outcome) -> Result<(), Problem> {
                     key: key.to_owned(),
                     status: outcome.status,
                     answer: seal(intent, key, &outcome.kept),
+                    order: intent.order.get(),
                 });
             }
             Keep::No if committed || intent.resumed.is_some() => {

@@ -7,6 +7,9 @@
     reason = "the shapes are read by the derive that describes them, not by code"
 )]
 
+mod events;
+mod refunds;
+
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
@@ -14,9 +17,15 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::merchant::{
-    cancel, create_order, list_orders, query, read_order, reconciliations, start_attempt, timeline,
+    cancel, create_order, create_refund, list_events, list_orders, list_refunds, query, read_order,
+    read_refund, reconciliations, resend_event, start_attempt, timeline,
 };
 use super::problem::{CATALOGUE, FieldError};
+
+pub use events::{EventIdPath, EventListBody, EventsQuery, ResentBody, WebhookBody};
+pub use refunds::{
+    NewRefundBody, OrderRefundBody, RefundBody, RefundIdPath, RefundListBody, example_refund,
+};
 
 /// Gathers the endpoints of the merchant API.
 #[derive(OpenApi)]
@@ -36,13 +45,20 @@ use super::problem::{CATALOGUE, FieldError};
         start_attempt::start_attempt,
         query::query_order,
         cancel::cancel_order,
+        create_refund::create_refund,
+        list_refunds::list_refunds,
+        read_refund::read_refund,
         timeline::read_timeline,
         reconciliations::read_reconciliation,
+        list_events::list_events,
+        resend_event::resend_event,
     ),
     components(schemas(ProblemBody, FieldError, WebhookBody)),
     tags(
         (name = "Orders", description = "One payment asked for by a merchant"),
         (name = "Reconciliations", description = "The providers' bills against the books"),
+        (name = "Refunds", description = "A paid order's money on its way back"),
+        (name = "Events", description = "What webhooks carry, for those who poll"),
     ),
 )]
 struct Described;
@@ -100,6 +116,7 @@ fn document() -> Value {
         "NewPayer",
         "DisplayField",
         "StartAttempt",
+        "NewRefund",
     ] {
         document["components"]["schemas"][name]["additionalProperties"] = json!(false);
     }
@@ -361,6 +378,8 @@ pub struct OrderBody {
     receipt_url: Option<String>,
     /// Money that the order did not owe, and its way back.
     surplus: Vec<SurplusBody>,
+    /// What you gave back of the payment, in the order you asked for it.
+    refunds: Vec<OrderRefundBody>,
     /// A paid order of the same payer and purpose.
     possible_duplicate: Option<String>,
     /// As you sent it; null once erased.
@@ -449,9 +468,10 @@ pub struct SurplusBody {
     #[schema(inline)]
     wallet: WalletName,
     transaction_id: String,
+    /// The refund that gives it back.
     refund: String,
-    /// pending, succeeded or failed.
-    status: String,
+    #[schema(inline)]
+    status: refunds::RefundStatus,
 }
 
 #[derive(ToSchema)]
@@ -502,24 +522,6 @@ pub struct TimelineLine {
     summary: String,
     #[schema(value_type = Object)]
     details: Value,
-}
-
-/// What a webhook carries.
-#[derive(ToSchema)]
-#[schema(as = WebhookEvent)]
-pub struct WebhookBody {
-    #[schema(example = "evt_01KAH8Z6D0W2F4M6P8R0T2V4X6")]
-    id: String,
-    /// order.paid, order.closed, order.surplus_refunded or order.attention.
-    r#type: String,
-    #[schema(format = "date-time")]
-    created_at: String,
-    data: WebhookData,
-}
-
-#[derive(ToSchema)]
-pub struct WebhookData {
-    order: OrderBody,
 }
 
 /// RFC 9457, with our members.

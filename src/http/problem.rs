@@ -156,6 +156,9 @@ catalogue! {
     PageStale "page_stale" 403 "Page too old"
         "A form was sent that does not belong to this browser's visit: the page was open too long, or another site sent it."
         "Load the page again and press once more.";
+    Erased "erased" 410 "Erased"
+        "What was kept here was erased together with the payer's data: the time for which it is kept is over, or the payer asked for it. Orders, payments and refunds stay."
+        "Read the order: it shows what is left.";
     RateLimited "rate_limited" 429 "Too many requests"
         "One of the limits on requests was reached; limit names it."
         "Wait as Retry-After says and spread your requests.";

@@ -8,10 +8,15 @@ use super::auth::Keys;
 use super::limits::Limiters;
 use super::merchant::cancel::cancel_order;
 use super::merchant::create_order::create_order;
+use super::merchant::create_refund::create_refund;
+use super::merchant::list_events::list_events;
 use super::merchant::list_orders::list_orders;
+use super::merchant::list_refunds::list_refunds;
 use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
+use super::merchant::read_refund::read_refund;
 use super::merchant::reconciliations::read_reconciliation;
+use super::merchant::resend_event::resend_event;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
 use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan, well_known};
@@ -64,6 +69,16 @@ pub fn merchant_api() -> Vec<Address> {
             vec![post().to(cancel_order)],
         ),
         address(
+            "/v1/orders/{id}/refunds",
+            "GET, POST",
+            vec![get().to(list_refunds), post().to(create_refund)],
+        ),
+        address(
+            "/v1/orders/{id}/refunds/{refund_id}",
+            "GET",
+            vec![get().to(read_refund)],
+        ),
+        address(
             "/v1/orders/{id}/timeline",
             "GET",
             vec![get().to(read_timeline)],
@@ -72,6 +87,12 @@ pub fn merchant_api() -> Vec<Address> {
             "/v1/reconciliations/{account}/{date}",
             "GET",
             vec![get().to(read_reconciliation)],
+        ),
+        address("/v1/events", "GET", vec![get().to(list_events)]),
+        address(
+            "/v1/events/{id}/resend",
+            "POST",
+            vec![post().to(resend_event)],
         ),
     ]
 }

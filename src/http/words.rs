@@ -250,7 +250,10 @@ words! {
     duplicate_heading: "检测到重复付款", "Duplicate payment found";
     duplicate_text: "本订单已缴费。多付的 {amount} 将按原路退回，一般 1–3 个工作日", "This order is paid. The extra {amount} goes back the way it came, usually in 1–3 working days";
     refunding: "退款处理中", "Refund in progress";
+    refunding_amount: "退款中：{amount}", "Refund of {amount} in progress";
+    refunded_part: "部分退款：已退款 {amount}（{time}）", "Partly refunded: {amount} ({time})";
     refunded: "已退款 {amount}（{time}）", "Refunded {amount} ({time})";
+    between: "；", "; ";
     refund_stuck: "退款正在人工处理", "A person is looking after the refund";
     offline_heading: "网络已断开", "You are offline";
     offline_text: "恢复后会自动更新；付款以手机显示为准", "We will update when you are back; trust your phone's result";

@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+pub mod personal;
 pub mod reconciliation;
 pub mod sqlite;
 
@@ -15,7 +16,7 @@ use crate::order::{
     AccountId, AttemptNumber, Event, EventId, Fen, KeyId, MerchantId, OperatorHash, Order, OrderId,
     RefundId, Status, Timestamp, WebhookType,
 };
-use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 
 pub use audit::{AuditBroken, AuditEntry, CHAIN_START, verify_audit, verify_chain};
 pub use books::{LedgerLine, RefundRow, RefundStatus};
@@ -203,6 +204,8 @@ pub enum Write {
         key: String,
         status: u16,
         answer: Sealed,
+        /// The order that the answer shows: it is erased together with the order's people.
+        order: Option<OrderId>,
     },
     /// The work did not happen, or its answer must not be kept: the key is free again.
     IdempotencyDropped {
@@ -260,6 +263,22 @@ pub enum Write {
     },
     /// A run of a reconciliation, or rows of its result.
     Reconciliation(reconciliation::ReconciliationWrite),
+    /// The same value under another key.
+    Resealed(personal::Resealed),
+    /// Forgets the people of an order that is over, if it still stands at `version` and none of its
+    /// events is on its way (`VersionMoved` otherwise). Order, timeline and money stay.
+    PeopleErased {
+        order: OrderId,
+        version: u64,
+        /// Random: it finds nobody, and tells nothing of whom it found before.
+        payer_index: u128,
+        at: Timestamp,
+    },
+    /// Forgets what a notice said; that it came stays.
+    EvidenceErased {
+        account: AccountId,
+        reference: String,
+    },
     /// Raises a shard's epoch for a new owner; rejected where `epoch` is not one more than the row's.
     ShardClaimed {
         shard: u16,
@@ -366,13 +385,23 @@ pub struct OrderSnapshot {
     pub return_url: Option<String>,
     /// An HMAC over all that was asked for, payer fields left out; shown on the page's footer.
     pub hash: String,
-    /// An HMAC per field of the request, payer fields too, so that a conflict can name what differs
-    /// without keeping it.
+    /// An HMAC per field of the request, so that a conflict can name what differs without keeping it.
+    /// Those of [`PERSONAL_FIELDS`] go when the payer is erased.
     pub field_hashes: Vec<(String, String)>,
     pub possible_duplicate: Option<OrderId>,
-    /// Which mask to use: `masks` of the merchant when the order was made.
     pub has_display_fields: bool,
 }
+
+/// The fields of a request that say who pays.
+pub const PERSONAL_FIELDS: [&str; 7] = [
+    "payer.ref",
+    "payer.name",
+    "payer.id_number",
+    "payer.phone",
+    "receipt_email",
+    "display_fields",
+    "metadata",
+];
 
 /// One line of what is paid for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -466,13 +495,30 @@ pub struct OutboxEntry {
     pub version: u64,
     pub kind: WebhookType,
     /// The exact bytes to deliver, every time the same (E4): `Place { table: "outbox", column:
-    /// "body", row: event id }`.
+    /// "body", row: event id }`. Erased together with the order's people.
     pub body: Sealed,
+    /// What the bytes must match, whatever they are sealed under; missing in rows of the first schema
+    /// until they were sealed anew.
+    pub body_digest: Option<BodyDigest>,
     pub created_at: Timestamp,
     pub state: DeliveryState,
     pub tries: u16,
     pub next_at: Option<Timestamp>,
     pub note: String,
+}
+
+impl OutboxEntry {
+    /// Has it delivered again, with the same id and bytes, by the whole schedule from its start.
+    pub fn again(&self, now: Timestamp, note: &str) -> Write {
+        Write::Delivery {
+            event: self.id,
+            state: DeliveryState::Pending,
+            tries: 0,
+            next_at: Some(now),
+            note: note.to_owned(),
+            at: now,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -524,6 +570,9 @@ pub struct Merchant {
     pub webhook_secrets: Vec<WebhookSecret>,
     pub return_hosts: Vec<String>,
     pub duplicate: DuplicatePolicy,
+    /// How much of a payer the orders made from now on show.
+    #[serde(default)]
+    pub masks: Masks,
     pub accounts: Vec<AccountId>,
     pub created_at: Timestamp,
 }
@@ -540,6 +589,17 @@ pub struct WebhookSecret {
 pub enum DuplicatePolicy {
     Warn,
     Refuse,
+}
+
+/// How much of a payer's number and phone is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Masks {
+    /// Number 4 and 4, phone 3 and 4 characters.
+    #[default]
+    Standard,
+    /// Number 1 and 1, phone 3 and 2.
+    Strict,
 }
 
 /// A merchant's API key. `sealed_secret`: `Place { table: "merchant_keys", column: "secret", row:
@@ -585,7 +645,10 @@ pub struct EvidenceRow {
     /// The provider's number, or a hash of the bytes where it could not be read.
     pub reference: String,
     pub reason: String,
+    /// Erased together with the people of its order, or at its own age where it has none.
     pub body: Sealed,
+    /// The order that the notice names. The store keeps it only where there is such an order.
+    pub order: Option<OrderId>,
     pub first_seen: Timestamp,
     pub standing: EvidenceStanding,
 }

@@ -482,10 +482,19 @@ impl Shared {
             column: "body",
             row: &event,
         };
+        if entry.body.is_erased() {
+            return Err(not_sent(ERASED));
+        }
         let body = self.parts.sealer.open(place, &entry.body).map_err(|why| {
             error!(event, %why, "a webhook body does not open");
             not_sent("the stored body does not open")
         })?;
+        let digest = self.parts.sealer.body_digest(&body);
+        if entry.body_digest.is_some_and(|kept| kept != digest) {
+            counter!("enrollpay_webhook_altered_total").increment(1);
+            error!(event, "a webhook body is not the one that was written");
+            return Err(not_sent("the stored body is not the one that was written"));
+        }
         Ok(Ready { url, secrets, body })
     }
 
@@ -528,7 +537,7 @@ impl Shared {
                 (DeliveryState::Parked, None)
             }
             // Waiting cannot help: the merchant sets an address, then the event is resent.
-            Outcome::NotSent if note == NO_URL => (DeliveryState::Parked, None),
+            Outcome::NotSent if note == NO_URL || note == ERASED => (DeliveryState::Parked, None),
             outcome => {
                 let put_off = match outcome {
                     Outcome::Busy(put_off) => put_off,
@@ -561,6 +570,7 @@ impl Shared {
 }
 
 const NO_URL: &str = "no webhook_url";
+const ERASED: &str = "erased with the payer's data";
 
 /// All that one try needs.
 struct Ready {

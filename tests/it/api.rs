@@ -630,6 +630,9 @@ async fn another_merchants_order_does_not_exist() {
         ("POST", "/attempts"),
         ("POST", "/query"),
         ("POST", "/cancel"),
+        ("GET", "/refunds"),
+        ("GET", "/refunds/rfd_00000000000000000000000001"),
+        ("POST", "/refunds"),
     ] {
         let path = format!("/v1/orders/{id}{tail}");
         let theirs = gateway

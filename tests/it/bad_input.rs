@@ -107,6 +107,10 @@ async fn unknown_addresses_and_methods() {
         ("DELETE", "/v1/orders".to_owned(), "GET, POST"),
         ("PUT", format!("/v1/orders/{id}"), "GET"),
         ("GET", format!("/v1/orders/{id}/cancel"), "POST"),
+        ("DELETE", format!("/v1/orders/{id}/refunds"), "GET, POST"),
+        ("POST", format!("/v1/orders/{id}/refunds/{id}"), "GET"),
+        ("POST", "/v1/events".to_owned(), "GET"),
+        ("GET", format!("/v1/events/{id}/resend"), "POST"),
         ("POST", "/openapi.json".to_owned(), "GET"),
     ] {
         let answer = gateway.send(method, &path, Vec::new(), &[]).await;
@@ -596,6 +600,238 @@ async fn queries_and_headers_that_cannot_be() {
         answer.is_problem(400, "validation_failed");
         assert_eq!(answer.pointers(), ["/force"]);
     }
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn refunds_that_cannot_be() {
+    let gateway = Gateway::start().await;
+    let order = gateway.paid("A-1").await;
+    let path = format!("/v1/orders/{order}/refunds");
+    let sound = json!({ "merchant_refund_no": "R-1", "amount": 100, "reason": "停考" });
+    let whole = "expected a whole number of fen from 1 to 1000000000";
+    for (member, value, code, detail) in [
+        (
+            "amount",
+            json!(0),
+            "amount_invalid",
+            format!("{whole}, found 0"),
+        ),
+        (
+            "amount",
+            json!(-100),
+            "amount_invalid",
+            format!("{whole}, found -100"),
+        ),
+        (
+            "amount",
+            json!(1.5),
+            "amount_invalid",
+            format!("{whole}, found 1.5"),
+        ),
+        (
+            "amount",
+            json!(1_000_000_001),
+            "amount_invalid",
+            format!("{whole}, found 1000000001"),
+        ),
+        (
+            "amount",
+            json!(u64::MAX),
+            "amount_invalid",
+            format!("{whole}, found {}", u64::MAX),
+        ),
+        (
+            "amount",
+            json!("100"),
+            "validation_failed",
+            "expected a whole number of fen, found a text".to_owned(),
+        ),
+        (
+            "amount",
+            Value::Null,
+            "validation_failed",
+            "missing".to_owned(),
+        ),
+        (
+            "merchant_refund_no",
+            Value::Null,
+            "validation_failed",
+            "missing".to_owned(),
+        ),
+        (
+            "merchant_refund_no",
+            json!(7),
+            "validation_failed",
+            "expected a text, found a number".to_owned(),
+        ),
+        (
+            "merchant_refund_no",
+            json!(""),
+            "validation_failed",
+            "expected a text, found an empty one".to_owned(),
+        ),
+        (
+            "merchant_refund_no",
+            json!("R 1"),
+            "validation_failed",
+            "a blank, which is not allowed here, at character 2".to_owned(),
+        ),
+        (
+            "merchant_refund_no",
+            json!("R-１"),
+            "validation_failed",
+            "a full-width character, where its ASCII form is expected, at character 3".to_owned(),
+        ),
+        (
+            "merchant_refund_no",
+            json!("r".repeat(65)),
+            "validation_failed",
+            "expected at most 64 characters, found 65".to_owned(),
+        ),
+        (
+            "reason",
+            json!("学".repeat(81)),
+            "validation_failed",
+            "expected at most 80 characters, found 81".to_owned(),
+        ),
+        (
+            "reason",
+            json!(""),
+            "validation_failed",
+            "expected a text, found an empty one".to_owned(),
+        ),
+        (
+            "reason",
+            json!("a\nb"),
+            "validation_failed",
+            "a control character at character 2".to_owned(),
+        ),
+        (
+            "reason",
+            json!("a\u{202e}b"),
+            "validation_failed",
+            "an invisible character that changes the direction of text at character 2".to_owned(),
+        ),
+        (
+            "reason",
+            json!(["停考"]),
+            "validation_failed",
+            "expected a text, found a list".to_owned(),
+        ),
+        (
+            "colour",
+            json!("red"),
+            "validation_failed",
+            "unknown member; expected one of: merchant_refund_no, amount, reason".to_owned(),
+        ),
+    ] {
+        let mut body = sound.clone();
+        body[member] = value;
+        let answer = gateway.post(&path, &body).await;
+        answer.is_problem(400, code);
+        assert_eq!(
+            answer.body["errors"],
+            json!([{ "pointer": format!("/{member}"), "detail": detail }])
+        );
+    }
+    let empty = gateway.post(&path, &json!({})).await;
+    empty.is_problem(400, "validation_failed");
+    assert_eq!(empty.pointers(), ["/merchant_refund_no", "/amount"]);
+    for not_an_object in ["[]", "1", "null", "\"a\""] {
+        let answer = gateway.post_bytes(&path, not_an_object.as_bytes()).await;
+        answer.is_problem(400, "validation_failed");
+    }
+    gateway
+        .post_bytes(&path, br#"{"amount":1,"amount":1}"#)
+        .await
+        .is_problem(400, "malformed_json");
+    for wrong in ["ord_1", "rfd_00000000000000000000000001", "%00"] {
+        let answer = gateway
+            .post(&format!("/v1/orders/{wrong}/refunds"), &sound)
+            .await;
+        answer.is_problem(404, "not_found");
+    }
+    for wrong in ["rfd_1", "ord_00000000000000000000000001", "%00"] {
+        let answer = gateway.get(&format!("{path}/{wrong}")).await;
+        answer.is_problem(404, "not_found");
+    }
+    // Nothing of all this became a refund.
+    let read = gateway.get(&format!("/v1/orders/{order}")).await;
+    assert_eq!(read.body["refunds"], json!([]));
+    assert!(gateway.wechat.refunds.lock().unwrap().is_empty());
+
+    // A number like a bank card's is no reason to refuse; masked it is on its way to the provider.
+    let mut card = sound.clone();
+    card["reason"] = json!("退回 4111111111111111");
+    let taken = gateway.post(&path, &card).await;
+    assert_eq!(
+        (taken.status, &taken.body["reason"]),
+        (201, &card["reason"])
+    );
+    let mut longest = sound;
+    longest["merchant_refund_no"] = json!("r".repeat(64));
+    longest["reason"] = json!("学".repeat(80));
+    assert_eq!(gateway.post(&path, &longest).await.status, 201);
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn events_that_cannot_be_asked_for() {
+    let gateway = Gateway::start().await;
+    let next = gateway.get("/v1/events").await.body["next"].clone();
+    let next = next.as_str().unwrap();
+    let cursor = "expected the next of an earlier answer";
+    let types =
+        "expected types of events, commas between them, such as order.paid,refund.succeeded";
+    let limit = "expected a whole number from 1 to 100";
+    for (query, at, detail) in [
+        ("after=".to_owned(), "after", cursor),
+        ("after=abc".to_owned(), "after", cursor),
+        ("after=0".to_owned(), "after", cursor),
+        (format!("after={}", &next[1..]), "after", cursor),
+        (format!("after={next}A"), "after", cursor),
+        ("types=".to_owned(), "types", types),
+        ("types=order".to_owned(), "types", types),
+        ("types=order.paid,".to_owned(), "types", types),
+        ("types=ORDER.PAID".to_owned(), "types", types),
+        ("limit=0".to_owned(), "limit", limit),
+        ("limit=101".to_owned(), "limit", limit),
+        ("limit=-1".to_owned(), "limit", limit),
+        ("limit=1&limit=2".to_owned(), "limit", "named twice"),
+        (
+            "before=1".to_owned(),
+            "before",
+            "unknown parameter; expected after, types or limit",
+        ),
+    ] {
+        let answer = gateway.get(&format!("/v1/events?{query}")).await;
+        answer.is_problem(400, "validation_failed");
+        assert_eq!(
+            answer.body["errors"],
+            json!([{ "pointer": at, "detail": detail }]),
+            "{query}"
+        );
+    }
+    for wrong in [
+        "evt_1",
+        "ord_00000000000000000000000001",
+        "evt_00000000000000000000000001",
+        "%00",
+    ] {
+        let answer = gateway
+            .post(&format!("/v1/events/{wrong}/resend"), &Value::Null)
+            .await;
+        answer.is_problem(404, "not_found");
+    }
+    let answer = gateway
+        .post(
+            "/v1/events/evt_00000000000000000000000001/resend",
+            &json!({ "force": true }),
+        )
+        .await;
+    answer.is_problem(400, "validation_failed");
+    assert_eq!(answer.pointers(), ["/force"]);
     gateway.stop().await;
 }
 

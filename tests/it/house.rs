@@ -67,6 +67,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "faults",
         ],
     ),
+    (
+        "retention",
+        &["order", "clock", "random", "sealing", "store", "locks"],
+    ),
     ("view", &["order", "sealing", "store", "actors"]),
     (
         "http",
@@ -81,9 +85,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "order", "clock", "random", "store", "locks", "provider", "actors", "faults",
         ],
     ),
+    // Operators' commands on an order go through its actor, as everybody's do, and write times as the
+    // API does.
     (
         "operations",
-        &["order", "clock", "random", "sealing", "store", "reconcile"],
+        &[
+            "order",
+            "clock",
+            "random",
+            "sealing",
+            "store",
+            "actors",
+            "view",
+            "reconcile",
+            "retention",
+        ],
     ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),

@@ -1081,7 +1081,7 @@ mod doctored {
     use enrollpay::order::{
         CaptureReport, Command, EventId, Outcome, PayerHash, RefundAnswer, RefundId, decide, evolve,
     };
-    use enrollpay::sealing::Sealed;
+    use enrollpay::sealing::{BodyDigest, Sealed};
     use enrollpay::store::sqlite::{Options, SqliteStore};
     use enrollpay::store::{
         Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Store as _, TimelineEntry,
@@ -1225,6 +1225,7 @@ mod doctored {
                 version,
                 kind,
                 body: Sealed(vec![0]),
+                body_digest: Some(BodyDigest([0; 32])),
                 created_at: now,
                 state: DeliveryState::Delivered,
                 tries: 1,

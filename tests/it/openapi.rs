@@ -49,7 +49,9 @@ async fn the_description_and_the_router_agree() {
         .map(|(path, _)| path)
         .collect::<BTreeSet<_>>()
     {
-        let address = path.replace("{id}", "ord_00000000000000000000000001");
+        let address = path
+            .replace("{id}", "ord_00000000000000000000000001")
+            .replace("{refund_id}", "rfd_00000000000000000000000001");
         for method in METHODS {
             let answer = gateway.send(method, &address, Vec::new(), &[]).await;
             if described.contains(&(path.clone(), method.to_owned())) {
@@ -121,7 +123,10 @@ async fn every_reference_leads_somewhere_and_every_answer_is_listed() {
             named("Idempotency-Key").is_some(),
             "{path}"
         );
-        assert_eq!(path.contains("{id}"), named("id").is_some(), "{path}");
+        for id in ["id", "refund_id"] {
+            let stands = path.contains(&format!("{{{id}}}"));
+            assert_eq!(stands, named(id).is_some(), "{path}");
+        }
     }
     gateway.stop().await;
 }
@@ -183,7 +188,7 @@ pub fn fits(document: &Value, schema: &Value, value: &Value, at: &str) {
             .keys()
             .filter(|name| !members.contains_key(*name))
             .collect();
-        let optional = ["errors"];
+        let optional = ["errors", "refund"];
         assert!(
             missing.iter().all(|name| optional.contains(&name.as_str())),
             "{at}: {missing:?}"
@@ -237,6 +242,66 @@ async fn what_is_answered_is_what_is_described() {
     let query = gateway.post(&format!("{path}/query"), &Value::Null).await;
     assert_eq!(query.status, 200);
     fits(&document, &shape("OrderQuery"), &query.body, "OrderQuery");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn refunds_and_events_are_answered_as_described() {
+    let gateway = Gateway::start().await;
+    let document = document(&gateway).await;
+    let fits_in = |name: &str, value: &Value| {
+        let shape = document["components"]["schemas"][name].clone();
+        fits(&document, &shape, value, name);
+    };
+    let example = &document["components"]["schemas"]["NewRefund"]["example"];
+    let order = gateway.paid("A-1").await;
+    let path = format!("/v1/orders/{order}/refunds");
+    let made = gateway.post(&path, example).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    fits_in("Refund", &made.body);
+    gateway
+        .until(order, |order| order.refund_status() == "partial")
+        .await;
+    fits_in("RefundList", &gateway.get(&path).await.body);
+    let id = made.body["id"].as_str().unwrap();
+    let read = gateway.get(&format!("{path}/{id}")).await;
+    fits_in("Refund", &read.body);
+    fits_in(
+        "Order",
+        &gateway.get(&format!("/v1/orders/{order}")).await.body,
+    );
+
+    let events = gateway.get("/v1/events").await;
+    assert_eq!(events.body["data"].as_array().map(Vec::len), Some(2));
+    fits_in("EventList", &events.body);
+    let event = &events.body["data"][1];
+    assert_eq!(event["data"]["refund"]["id"], id);
+    // Every type that there is can be asked for, and stands in the description.
+    let described = document["components"]["schemas"]["WebhookEvent"].to_string();
+    for kind in [
+        "order.paid",
+        "order.closed",
+        "order.surplus_refunded",
+        "order.attention",
+        "refund.succeeded",
+        "refund.failed",
+    ] {
+        assert!(described.contains(kind), "{kind}");
+        let page = gateway.get(&format!("/v1/events?types={kind}")).await;
+        assert_eq!(page.status, 200, "{kind}");
+    }
+    let id = event["id"].as_str().unwrap();
+    let resent = gateway
+        .post(&format!("/v1/events/{id}/resend"), &Value::Null)
+        .await;
+    assert_eq!(resent.status, 200);
+    fits_in("EventDelivery", &resent.body);
+    let unknown = gateway.post(&path, &json!({ "colour": 1 })).await;
+    let detail = unknown.body["errors"][0]["detail"].as_str().unwrap();
+    let known = document["components"]["schemas"]["NewRefund"]["properties"].clone();
+    for name in known.as_object().unwrap().keys() {
+        assert!(detail.contains(name.as_str()), "{name}");
+    }
     gateway.stop().await;
 }
 

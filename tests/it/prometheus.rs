@@ -35,6 +35,12 @@ const HEALTHY_IS_ABSENT: &[(&str, &str)] = &[
 
 /// Metrics that are there and 0 as long as all is well, or at rest.
 const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
+    ("enrollpay_webhook_altered_total", "no stored event changed"),
+    ("enrollpay_orders_erased_total", "nobody is erased so soon"),
+    (
+        "enrollpay_values_resealed_total",
+        "there is one field key only",
+    ),
     ("enrollpay_payments_late_total", "nobody paid late"),
     ("enrollpay_payments_duplicate_total", "nobody paid twice"),
     ("enrollpay_actor_restarts_total", "nothing panicked"),
@@ -376,7 +382,33 @@ async fn every_query_finds_what_it_asks_for_and_nothing_private_is_told() {
     // It does tell of what happened, by the orders' ids.
     assert!(log.contains(&trade[..26]), "a log that is not the load's");
     assert!(load.private.len() > 40, "much to look for");
+    let commands: String = [
+        &["event", "list", "--all"][..],
+        &["merchant", "list"],
+        &["personal", "status"],
+        &["personal", "erase", "--order", "ord_none"],
+    ]
+    .map(|arguments| gateway.said(arguments))
+    .concat();
+    assert!(
+        commands.contains("evt_") && commands.contains("mch_"),
+        "{commands}"
+    );
+    let store = gateway.store();
     for (what, text) in &load.private {
+        assert!(
+            !commands.contains(text.as_str()),
+            "a command tells {what}: {text}"
+        );
+        // What is paid for stands in the order in clear: a merchant writes no people there.
+        let in_clear = ["an item", "a card's number"].contains(&what.as_str());
+        let found = store
+            .windows(text.len())
+            .any(|part| part == text.as_bytes());
+        assert!(
+            in_clear || !found,
+            "the store holds {what} in clear: {text}"
+        );
         assert!(
             !page.contains(text.as_str()),
             "/metrics tells {what}: {text}"

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use enrollpay::clock::{Clock, ManualClock, SystemClock};
 use enrollpay::order::Timestamp;
 use enrollpay::random::SeededRandom;
+use enrollpay::sealing::{Place, Sealed};
 use enrollpay::store::DeliveryState;
 use enrollpay::webhook::guard::{Lookup, Policy};
 use enrollpay::webhook::{Options, Parts, Relay, Schedule, start};
@@ -82,6 +83,43 @@ async fn every_try_carries_the_same_id_and_bytes_and_a_valid_signature() {
         }
         judge.verify(&try_.body, &headers).unwrap();
     }
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_those_once_written_are_never_sent() {
+    let outbox = Outbox::new();
+    let receiver = Receiver::start(|_, _| Answer::Status(204)).await;
+    let merchant = outbox.merchant(Some(receiver.url()), &[(SECRET, None)]);
+    let clock = ManualClock::at(NOW);
+    let [altered, erased, old] = [1, 2, 3].map(|order| outbox.event(merchant, order, 1, NOW));
+    outbox.tamper(altered, |row| {
+        let id = row.id.to_string();
+        let place = Place {
+            table: "outbox",
+            column: "body",
+            row: &id,
+        };
+        // Sealed as it should be: only the digest can tell.
+        row.body = outbox.sealer.seal(place, br#"{"data":"another"}"#);
+    });
+    outbox.tamper(erased, |row| row.body = Sealed(Vec::new()));
+    // Written before there were digests.
+    outbox.tamper(old, |row| row.body_digest = None);
+    let relay = relay(options(), &outbox, Arc::new(clock.clone()));
+
+    let row = outbox.wait_state(erased, DeliveryState::Parked).await;
+    assert_eq!(row.note, "erased with the payer's data");
+    outbox.wait_state(old, DeliveryState::Delivered).await;
+    let row = outbox.wait(altered, |row| row.tries > 0).await;
+    assert_eq!(row.note, "the stored body is not the one that was written");
+    assert_eq!(row.state, DeliveryState::Pending);
+    let told: Vec<_> = receiver
+        .seen()
+        .iter()
+        .map(|one| one.id().to_owned())
+        .collect();
+    assert_eq!(told, [old.to_string()]);
     relay.stop().await;
 }
 

@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use super::Deps;
 use crate::actors::{OrdersError, Request};
 use crate::faults::crash_point;
-use crate::order::{AccountId, CaptureReport, Command, OutTradeNo, RefundId, Timestamp, Wallet};
+use crate::order::{
+    AccountId, CaptureReport, Command, OrderId, OutTradeNo, RefundId, Timestamp, Wallet,
+};
 use crate::provider::{Notice, NoticeError, Provider, Success};
 use crate::sealing::Place;
 use crate::store::{
@@ -261,18 +263,22 @@ async fn handle(
             }
         }
         Ok(Notice::Other {
-            notice_id, what, ..
+            notice_id,
+            what,
+            out_trade_no,
         }) => {
+            let number = out_trade_no.and_then(|number| number.parse::<OutTradeNo>().ok());
+            let order = number.map(|number| number.order);
             tracing::info!(account = %provider.account().id, what, "a notice without consequence");
             // Every verified word is acknowledged once stored (contract §5), this one too.
-            match keep(provider, &notice_id, what, body, deps, now).await {
+            match keep(provider, &notice_id, what, order, body, deps, now).await {
                 Ok(()) => Outcome::Noted,
                 Err(error) => unavailable(&error),
             }
         }
         Err(error @ NoticeError::Unreadable { .. }) => {
             let reference = hash_of(body);
-            match keep(provider, &reference, "unreadable", body, deps, now).await {
+            match keep(provider, &reference, "unreadable", None, body, deps, now).await {
                 Ok(()) => Outcome::Refused(error),
                 Err(error) => unavailable(&error),
             }
@@ -336,7 +342,18 @@ async fn paid(
         Err(OrdersError::Rejected(Rejection::CaptureKnown)) => {
             // Recorded already, for another trade: one transaction cannot have paid two.
             let reference = success.transaction_id.as_ref();
-            match keep(provider, reference, "recorded_elsewhere", body, deps, now).await {
+            let why = "recorded_elsewhere";
+            match keep(
+                provider,
+                reference,
+                why,
+                Some(number.order),
+                body,
+                deps,
+                now,
+            )
+            .await
+            {
                 Ok(()) => Outcome::Kept,
                 Err(error) => return unavailable(&error),
             }
@@ -388,7 +405,7 @@ async fn unknown(
             Outcome::Kept
         }
         Some(_) => Outcome::Unknown,
-        None => match keep(provider, reference, "unknown_number", body, deps, now).await {
+        None => match keep(provider, reference, "unknown_number", None, body, deps, now).await {
             Ok(()) => Outcome::Unknown,
             Err(error) => unavailable(&error),
         },
@@ -400,6 +417,7 @@ async fn keep(
     provider: &dyn Provider,
     reference: &str,
     reason: &str,
+    order: Option<OrderId>,
     body: &Bytes,
     deps: &Deps,
     now: Timestamp,
@@ -416,6 +434,7 @@ async fn keep(
         reference: reference.to_owned(),
         reason: reason.to_owned(),
         body: deps.sealer.seal(place, body),
+        order,
         first_seen: now,
         standing: EvidenceStanding::Open,
     };

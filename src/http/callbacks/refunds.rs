@@ -60,7 +60,16 @@ pub(super) async fn told(
     };
     crash_point("c7");
     if is_foreign || outcome == Outcome::Kept {
-        let kept = keep(provider, &news.refund_no, "foreign_refund", body, deps, now).await;
+        let kept = keep(
+            provider,
+            &news.refund_no,
+            "foreign_refund",
+            Some(number.order),
+            body,
+            deps,
+            now,
+        )
+        .await;
         if let Err(error) = kept {
             return unavailable(&error);
         }

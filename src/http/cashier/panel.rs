@@ -181,7 +181,9 @@ impl Panel {
                         | State::Released
                         | State::Superseded
                 ),
+            // Whoever comes back to see a refund stays.
             returns: matches!(state, State::Paid | State::PaidLate)
+                && order.refunds.is_empty()
                 && stored.snapshot.return_url.is_some(),
             voucher: voucher(order, scene),
             refund: refund(order, scene),
@@ -491,7 +493,16 @@ fn surplus(order: &Order) -> Fen {
     .unwrap_or_default()
 }
 
+/// What goes back to the payer, or went: the surplus, then what the school gave back.
 fn refund(order: &Order, scene: Scene<'_>) -> Option<String> {
+    let lines: Vec<String> = surplus_refund(order, scene)
+        .into_iter()
+        .chain(school_refund(order, scene))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join(scene.words.between))
+}
+
+fn surplus_refund(order: &Order, scene: Scene<'_>) -> Option<String> {
     let words = scene.words;
     order.captures.iter().rev().find_map(|capture| {
         let CaptureStanding::Surplus { standing, .. } = &capture.standing else {
@@ -513,4 +524,47 @@ fn refund(order: &Order, scene: Scene<'_>) -> Option<String> {
             ),
         })
     })
+}
+
+/// What the school gave back so far and by when, what is on its way, what a person looks after. A
+/// refund that the provider refused is between it and the school.
+fn school_refund(order: &Order, scene: Scene<'_>) -> Vec<String> {
+    let words = scene.words;
+    let standings = || order.refunds.iter().map(|refund| refund.standing);
+    let mut lines = Vec::new();
+    let last = standings().filter_map(|standing| match standing {
+        RefundStanding::Succeeded { at } => Some(at),
+        _ => None,
+    });
+    if let Some(last) = last.max() {
+        let sentence = if order.refund_status() == "full" {
+            words.refunded
+        } else {
+            words.refunded_part
+        };
+        let amount = order.amount_refunded().to_string();
+        let time = scene.zone.date_and_minute(last);
+        lines.push(fill(sentence, &[("amount", &amount), ("time", &time)]));
+    }
+    let under_way = order
+        .refunds
+        .iter()
+        .filter(|refund| {
+            matches!(
+                refund.standing,
+                RefundStanding::Pending { .. } | RefundStanding::Processing { .. }
+            )
+        })
+        .map(|refund| refund.amount);
+    match Fen::sum(under_way) {
+        Some(Fen::ZERO) | None => {}
+        Some(amount) => {
+            let amount = amount.to_string();
+            lines.push(fill(words.refunding_amount, &[("amount", &amount)]));
+        }
+    }
+    if standings().any(|standing| matches!(standing, RefundStanding::Abnormal { .. })) {
+        lines.push(words.refund_stuck.to_owned());
+    }
+    lines
 }

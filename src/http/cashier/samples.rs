@@ -23,7 +23,7 @@ use crate::order::{
 use crate::random::SeededRandom;
 use crate::sealing::Sealer;
 use crate::store::{
-    DuplicatePolicy, Item, MaskedPayer, Merchant, OrderSnapshot, PayerIdentity, StoredOrder,
+    DuplicatePolicy, Item, MaskedPayer, Masks, Merchant, OrderSnapshot, PayerIdentity, StoredOrder,
 };
 use crate::view::View;
 
@@ -57,6 +57,7 @@ pub fn merchant() -> Merchant {
         webhook_secrets: Vec::new(),
         return_hosts: Vec::new(),
         duplicate: DuplicatePolicy::Warn,
+        masks: Masks::default(),
         accounts: Vec::new(),
         created_at: NOW,
     }

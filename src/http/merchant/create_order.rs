@@ -13,7 +13,8 @@ use crate::http::{Deps, openapi, refusal, request_id};
 use crate::order::{AccountId, CodeMode, Offer, OrderId, Terms, Wallet};
 use crate::sealing::{TokenKind, token_hash};
 use crate::store::{
-    Actor, DuplicatePolicy, OrderSnapshot, PersonalData, Rejection, StoredOrder, TokenTarget, Write,
+    Actor, DuplicatePolicy, OrderSnapshot, PERSONAL_FIELDS, PersonalData, Rejection, StoredOrder,
+    TokenTarget, Write,
 };
 use crate::view;
 
@@ -92,6 +93,7 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
     }
 
     let id = OrderId::from_ulid(deps.random.ulid(now));
+    intent.about(id);
     let terms = Terms {
         merchant: merchant.id,
         amount: asked.amount,
@@ -107,7 +109,7 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
         items: asked.items.clone(),
         purpose: asked.purpose.clone(),
         payer_identity: asked.payer_identity,
-        payer_masked: asked.masked(),
+        payer_masked: asked.masked(merchant.masks),
         payer_index,
         wallets: terms.offers.iter().map(|offer| offer.wallet).collect(),
         late_grace_seconds: asked.late_grace_seconds,
@@ -232,12 +234,17 @@ async fn same_or_conflict(
     asked: &Asked,
     stored: &Arc<StoredOrder>,
 ) -> Result<Answer, Stop> {
+    intent.about(stored.order.id);
     let asked = asked.field_hashes(&intent.deps.sealer);
     let known = &stored.snapshot.field_hashes;
     let differing: Vec<&str> = asked
         .iter()
         .filter(|field| !known.contains(field))
         .map(|(name, _)| name.as_str())
+        // Who an erased payer was cannot be compared any more.
+        .filter(|name| {
+            !PERSONAL_FIELDS.contains(name) || known.iter().any(|(known, _)| known == name)
+        })
         .collect();
     if differing.is_empty() {
         let body = super::order_json(intent.deps, &intent.view, stored).await?;

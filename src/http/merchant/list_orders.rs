@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use super::order_json;
 use crate::http::auth::Signed;
-use crate::http::json::{Findings, Text};
+use crate::http::json::Text;
 use crate::http::problem::Problem;
 use crate::http::{Deps, openapi, refusal};
 use crate::order::{OrderId, Status, Timestamp};
@@ -60,7 +60,6 @@ pub async fn list_orders(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
 }
 
 fn filter(deps: &Deps, signed: &Signed) -> Result<OrderFilter, Problem> {
-    let findings = Findings::default();
     let mut filter = OrderFilter {
         merchant: signed.caller.merchant.id,
         merchant_order_no: None,
@@ -70,63 +69,50 @@ fn filter(deps: &Deps, signed: &Signed) -> Result<OrderFilter, Problem> {
         before: None,
         limit: DEFAULT_LIMIT,
     };
-    let mut seen = Vec::new();
-    for (name, value) in url::form_urlencoded::parse(signed.query.as_bytes()) {
-        if seen.contains(&name) {
-            findings.add(name.as_ref(), "named twice");
-            continue;
+    super::read_query(&signed.query, |name, value| match name {
+        "merchant_order_no" => {
+            let good = Text::number(64).check(value).is_ok();
+            filter.merchant_order_no = Some(value.to_owned());
+            (!good).then_some("expected a merchant_order_no")
         }
-        seen.push(name.clone());
-        let expected = match name.as_ref() {
-            "merchant_order_no" => {
-                let good = Text::number(64).check(&value).is_ok();
-                filter.merchant_order_no = Some(value.into_owned());
-                (!good).then_some("expected a merchant_order_no")
-            }
-            "payer_ref" => {
-                let good = Text::id(128).check(&value).is_ok();
-                filter.payer_index = Some(deps.sealer.index("payer_ref", &value));
-                (!good).then_some("expected a payer's ref")
-            }
-            "status" => {
-                filter.status = read_status(&value);
-                filter
-                    .status
-                    .is_none()
-                    .then_some("expected unpaid, paying, paid or closed")
-            }
-            "created_after" => {
-                let instant = value.parse::<jiff::Timestamp>().ok();
-                filter.created_after =
-                    instant.map(|at| Timestamp::from_millis(at.as_millisecond()));
-                instant
-                    .is_none()
-                    .then_some("expected an RFC 3339 time with an offset (write + as %2B)")
-            }
-            "cursor" => {
-                filter.before = read_cursor(&value);
-                filter
-                    .before
-                    .is_none()
-                    .then_some("expected the next_cursor of an earlier answer")
-            }
-            "limit" => match value.parse() {
-                Ok(limit) if (1..=MOST).contains(&limit) => {
-                    filter.limit = limit;
-                    None
-                }
-                _ => Some("expected a whole number from 1 to 100"),
-            },
-            _ => Some(
-                "unknown parameter; expected merchant_order_no, payer_ref, status, created_after, cursor or limit",
-            ),
-        };
-        if let Some(expected) = expected {
-            let name: String = name.chars().take(64).collect();
-            findings.add(name, expected);
+        "payer_ref" => {
+            let good = Text::id(128).check(value).is_ok();
+            filter.payer_index = Some(deps.sealer.index("payer_ref", value));
+            (!good).then_some("expected a payer's ref")
         }
-    }
-    findings.into_problem().map_or(Ok(filter), Err)
+        "status" => {
+            filter.status = read_status(value);
+            filter
+                .status
+                .is_none()
+                .then_some("expected unpaid, paying, paid or closed")
+        }
+        "created_after" => {
+            let instant = value.parse::<jiff::Timestamp>().ok();
+            filter.created_after = instant.map(|at| Timestamp::from_millis(at.as_millisecond()));
+            instant
+                .is_none()
+                .then_some("expected an RFC 3339 time with an offset (write + as %2B)")
+        }
+        "cursor" => {
+            filter.before = read_cursor(value);
+            filter
+                .before
+                .is_none()
+                .then_some("expected the next_cursor of an earlier answer")
+        }
+        "limit" => match value.parse() {
+            Ok(limit) if (1..=MOST).contains(&limit) => {
+                filter.limit = limit;
+                None
+            }
+            _ => Some("expected a whole number from 1 to 100"),
+        },
+        _ => Some(
+            "unknown parameter; expected merchant_order_no, payer_ref, status, created_after, cursor or limit",
+        ),
+    })?;
+    Ok(filter)
 }
 
 fn read_status(text: &str) -> Option<Status> {

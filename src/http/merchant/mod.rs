@@ -3,11 +3,17 @@
 
 pub mod cancel;
 pub mod create_order;
+pub mod create_refund;
+pub mod event_cursor;
+pub mod list_events;
 pub mod list_orders;
+pub mod list_refunds;
 pub mod new_order;
 pub mod query;
 pub mod read_order;
+pub mod read_refund;
 pub mod reconciliations;
+pub mod resend_event;
 pub mod start_attempt;
 pub mod timeline;
 
@@ -20,7 +26,8 @@ use super::auth::Signed;
 use super::json::{Findings, Object, kind};
 use super::problem::Problem;
 use super::{Deps, refusal};
-use crate::order::OrderId;
+use crate::actors::refund_slot;
+use crate::order::{OrderId, RefundOf};
 use crate::store::{PersonalData, StoredOrder};
 use crate::view::{self, View};
 
@@ -57,6 +64,30 @@ pub async fn order_json(deps: &Deps, view: &View, stored: &StoredOrder) -> Resul
     Ok(view.order(stored, personal.as_ref()))
 }
 
+/// A refund as JSON, with the merchant's reason where its slot still holds it.
+async fn refund_json(
+    deps: &Deps,
+    view: &View,
+    stored: &StoredOrder,
+    refund: &RefundOf<'_>,
+) -> Result<Value, Problem> {
+    let sealed = deps
+        .store
+        .personal(stored.order.id, &refund_slot(refund.id))
+        .await
+        .map_err(|error| refusal::store_failed(&error))?;
+    let reason = sealed.and_then(|sealed| {
+        let opened = view::open_reason(&deps.sealer, refund.id, &sealed);
+        if opened.is_none() {
+            tracing::error!(order = %stored.order.id, "a refund's reason cannot be opened: is a field key missing?");
+        }
+        opened
+    });
+    let mut body = view.refund(&stored.order, refund);
+    body.insert("reason".to_owned(), reason.into());
+    Ok(Value::Object(body))
+}
+
 async fn personal(deps: &Deps, order: OrderId) -> Result<Option<PersonalData>, Problem> {
     let sealed = deps
         .store
@@ -82,6 +113,28 @@ fn no_members(signed: &Signed) -> Result<(), Problem> {
             Object::read(&value, "", &[], &findings);
         }
         other => findings.add("", format!("expected an object, found {}", kind(other))),
+    }
+    findings.into_problem().map_or(Ok(()), Err)
+}
+
+/// The parameters of a query, each at most once. `read` takes one and says what it expected instead,
+/// where it cannot use it.
+fn read_query(
+    query: &str,
+    mut read: impl FnMut(&str, &str) -> Option<&'static str>,
+) -> Result<(), Problem> {
+    let findings = Findings::default();
+    let mut seen = Vec::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if seen.contains(&name) {
+            findings.add(name.as_ref(), "named twice");
+            continue;
+        }
+        if let Some(expected) = read(&name, &value) {
+            let name: String = name.chars().take(64).collect();
+            findings.add(name, expected);
+        }
+        seen.push(name);
     }
     findings.into_problem().map_or(Ok(()), Err)
 }

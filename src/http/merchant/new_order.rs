@@ -8,7 +8,7 @@ use crate::http::json::{Findings, Object, Text, kind};
 use crate::http::problem::{Code, Problem};
 use crate::order::{Fen, LatePayment, Timestamp, Wallet};
 use crate::sealing::Sealer;
-use crate::store::{DisplayField, Item, MaskedPayer, PayerIdentity};
+use crate::store::{DisplayField, Item, MaskedPayer, Masks, PERSONAL_FIELDS, PayerIdentity};
 use crate::view::write_time;
 
 /// The furthest deadline: two years, longer than any enrolment.
@@ -107,7 +107,7 @@ impl Asked {
     pub fn field_hashes(&self, sealer: &Sealer) -> Vec<(String, String)> {
         self.fields()
             .into_iter()
-            .map(|(name, _, value)| {
+            .map(|(name, value)| {
                 let index = sealer.index(&format!("order.{name}"), &value.to_string());
                 (name.to_owned(), format!("{index:032x}"))
             })
@@ -119,15 +119,15 @@ impl Asked {
         let lasting: Map<String, Value> = self
             .fields()
             .into_iter()
-            .filter(|(_, personal, _)| !personal)
-            .map(|(name, _, value)| (name.to_owned(), value))
+            .filter(|(name, _)| !PERSONAL_FIELDS.contains(name))
+            .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let text = Value::Object(lasting).to_string();
         format!("{:032x}", sealer.index("order.snapshot", &text))
     }
 
-    /// Name, whether it is personal, and the value with defaults filled in.
-    fn fields(&self) -> Vec<(&'static str, bool, Value)> {
+    /// Each member's name, and its value with defaults filled in.
+    fn fields(&self) -> Vec<(&'static str, Value)> {
         let late_payment = match self.late_payment {
             LatePayment::Refund => "refund",
             LatePayment::Accept { .. } => "accept",
@@ -140,32 +140,39 @@ impl Asked {
         let mut metadata: Vec<_> = self.metadata.iter().collect();
         metadata.sort_by_key(|(name, _)| name.as_str());
         vec![
-            ("subject", false, json!(self.subject)),
-            ("items", false, json!(self.items)),
-            ("amount", false, json!(self.amount)),
-            ("payer.ref", true, json!(self.payer_ref)),
-            ("payer.name", true, json!(self.name)),
-            ("payer.id_number", true, json!(self.id_number)),
-            ("payer.phone", true, json!(self.phone)),
-            ("wallets", false, json!(self.wallets)),
-            ("purpose", false, json!(self.purpose)),
-            ("late_payment", false, json!(late_payment)),
-            ("late_grace_seconds", false, json!(self.late_grace_seconds)),
-            ("receipt_email", true, json!(self.receipt_email)),
-            ("payer_identity", false, json!(self.payer_identity)),
-            ("display_fields", true, json!(display_fields)),
-            ("pay_before", false, json!(self.pay_before)),
-            ("return_url", false, json!(self.return_url)),
-            ("metadata", true, json!(metadata)),
+            ("subject", json!(self.subject)),
+            ("items", json!(self.items)),
+            ("amount", json!(self.amount)),
+            ("payer.ref", json!(self.payer_ref)),
+            ("payer.name", json!(self.name)),
+            ("payer.id_number", json!(self.id_number)),
+            ("payer.phone", json!(self.phone)),
+            ("wallets", json!(self.wallets)),
+            ("purpose", json!(self.purpose)),
+            ("late_payment", json!(late_payment)),
+            ("late_grace_seconds", json!(self.late_grace_seconds)),
+            ("receipt_email", json!(self.receipt_email)),
+            ("payer_identity", json!(self.payer_identity)),
+            ("display_fields", json!(display_fields)),
+            ("pay_before", json!(self.pay_before)),
+            ("return_url", json!(self.return_url)),
+            ("metadata", json!(metadata)),
         ]
     }
 
     /// The payer as shown: enough to recognise, too little to misuse.
-    pub fn masked(&self) -> MaskedPayer {
+    pub fn masked(&self, masks: Masks) -> MaskedPayer {
+        let (number, phone) = match masks {
+            Masks::Standard => ((4, 4), (3, 4)),
+            Masks::Strict => ((1, 1), (3, 2)),
+        };
+        let masked = |text: &Option<String>, (first, last)| {
+            text.as_deref().map(|text| mask(text, first, last))
+        };
         MaskedPayer {
             name: self.name.as_deref().map(mask_name),
-            id_number: self.id_number.as_deref().map(|text| mask(text, 4, 4)),
-            phone: self.phone.as_deref().map(|text| mask(text, 3, 4)),
+            id_number: masked(&self.id_number, number),
+            phone: masked(&self.phone, phone),
         }
     }
 }
@@ -274,7 +281,7 @@ fn items(order: &Object<'_>) -> Vec<Item> {
 }
 
 /// One amount: a whole number of fen from 1 to 10^9.
-fn fen(object: &Object<'_>, name: &str) -> Option<Fen> {
+pub(super) fn fen(object: &Object<'_>, name: &str) -> Option<Fen> {
     let value = object.require(name)?;
     let refuse = |detail: String| {
         object

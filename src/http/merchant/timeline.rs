@@ -10,7 +10,7 @@ use crate::http::{Deps, openapi, refusal};
 use crate::order::attempt::{ClosingCause, ClosingStep, EndReason};
 use crate::order::event::Attention;
 use crate::order::state::CaptureStanding;
-use crate::order::{AttemptNumber, Event};
+use crate::order::{AttemptNumber, Event, Order};
 use crate::store::{Actor, TimelineEntry};
 use crate::view::View;
 
@@ -39,7 +39,10 @@ pub async fn read_timeline(
         .await
         .map_err(|error| refusal::store_failed(&error))?;
     let view = deps.view();
-    let data: Vec<Value> = entries.iter().map(|entry| line(&view, entry)).collect();
+    let data: Vec<Value> = entries
+        .iter()
+        .map(|entry| line(&view, &stored.order, entry))
+        .collect();
     Ok(HttpResponse::Ok().json(json!({
         "object": "timeline",
         "order_id": stored.order.id,
@@ -47,8 +50,15 @@ pub async fn read_timeline(
     })))
 }
 
-fn line(view: &View, entry: &TimelineEntry) -> Value {
-    let (kind, summary, details) = describe(view, &entry.event);
+fn line(view: &View, order: &Order, entry: &TimelineEntry) -> Value {
+    let (kind, summary, mut details) = describe(view, &entry.event);
+    // Which money it is about, so that nobody has to look the id up.
+    let refund = details.get("refund").and_then(Value::as_str);
+    let refund = refund.and_then(|id| order.refund(id.parse().ok()?));
+    if let Some(refund) = refund {
+        details.insert("amount".to_owned(), json!(refund.amount));
+        details.insert("cause".to_owned(), json!(refund.cause.as_str()));
+    }
     json!({
         "version": entry.version,
         "position": entry.position,
@@ -206,7 +216,10 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             details.fact("succeeded_at", json!(view.time(capture.succeeded_at)));
             let owed = match capture.standing {
                 CaptureStanding::Kept => "it pays the order",
-                CaptureStanding::Surplus { .. } => "the order did not owe it; it goes back",
+                CaptureStanding::Surplus { refund, .. } => {
+                    details.fact("refund", json!(refund));
+                    "the order did not owe it; it goes back"
+                }
             };
             (
                 "money_captured",
@@ -217,6 +230,7 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             details.of(mismatch.attempt);
             details.fact("amount", json!(mismatch.amount));
             details.fact("transaction_id", json!(mismatch.transaction_id));
+            details.fact("currency", json!(mismatch.currency));
             details.fact("field", json!(mismatch.field));
             (
                 "money_mismatched",
@@ -233,11 +247,13 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             refund,
             merchant_refund_no,
             amount,
+            next_at,
             ..
         } => {
             details.fact("refund", json!(refund));
             details.fact("merchant_refund_no", json!(merchant_refund_no));
             details.fact("amount", json!(amount));
+            details.fact("next_at", json!(view.time(*next_at)));
             ("refund_requested", "A refund was accepted.".to_owned())
         }
         Event::RefundAsked {
@@ -253,22 +269,25 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
                 "The provider was asked for the refund, or what became of it.".to_owned(),
             )
         }
-        Event::RefundAccepted { refund, .. } => {
+        Event::RefundAccepted { refund, next_at } => {
             details.fact("refund", json!(refund));
+            details.fact("next_at", json!(view.time(*next_at)));
             (
                 "refund_accepted",
                 "The provider has accepted the refund: the money is on its way.".to_owned(),
             )
         }
-        Event::RefundAbnormal { refund, .. } => {
+        Event::RefundAbnormal { refund, next_at } => {
             details.fact("refund", json!(refund));
+            details.fact("next_at", json!(view.time(*next_at)));
             (
                 "refund_abnormal",
                 "The payer's account cannot take the refund.".to_owned(),
             )
         }
-        Event::RefundRepairAsked { refund, .. } => {
+        Event::RefundRepairAsked { refund, next_at } => {
             details.fact("refund", json!(refund));
+            details.fact("next_at", json!(view.time(*next_at)));
             (
                 "refund_repair_asked",
                 "An operator named another destination for the refund.".to_owned(),
@@ -281,9 +300,14 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
                 "The school's balance at the provider is too small for the refund.".to_owned(),
             )
         }
-        Event::RefundRenewed { refund, round, .. } => {
+        Event::RefundRenewed {
+            refund,
+            round,
+            next_at,
+        } => {
             details.fact("refund", json!(refund));
             details.fact("round", json!(round));
+            details.fact("next_at", json!(view.time(*next_at)));
             (
                 "refund_renewed",
                 "The refund begins anew under a new number.".to_owned(),
@@ -322,11 +346,15 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
             mismatch,
             by,
             refund,
+            next_at,
             ..
         } => {
             details.fact("mismatch", json!(mismatch));
             details.fact("by", json!(by));
-            details.fact("refund", json!(refund));
+            if let Some(refund) = refund {
+                details.fact("refund", json!(refund));
+                details.fact("next_at", json!(view.time(*next_at)));
+            }
             (
                 "mismatch_settled",
                 "A second operator agreed how the odd money is settled.".to_owned(),

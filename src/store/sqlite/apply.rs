@@ -6,6 +6,7 @@ mod operators;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 
+use super::personal;
 use super::reads;
 use super::reconciliation;
 use super::rows::integer;
@@ -422,8 +423,8 @@ fn insert_outbox(
     connection
         .prepare_cached(
             "INSERT INTO outbox (id, merchant, order_id, version, kind, body, created_at, state,
-                 tries, next_at, note, changed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7)",
+                 tries, next_at, note, changed_at, body_digest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7, coalesce(?12, X''))",
         )?
         .execute(params![
             entry.id.to_string(),
@@ -437,6 +438,7 @@ fn insert_outbox(
             entry.tries,
             entry.next_at.map(Timestamp::as_millis),
             entry.note,
+            entry.body_digest.map(|digest| digest.0),
         ])?;
     Ok(())
 }
@@ -477,13 +479,20 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
             key,
             status,
             answer,
+            order,
         } => changed(
             connection
                 .prepare_cached(
-                    "UPDATE idempotency SET status = ?3, answer = ?4
+                    "UPDATE idempotency SET status = ?3, answer = ?4, order_id = ?5
                      WHERE merchant = ?1 AND key = ?2 AND status IS NULL",
                 )?
-                .execute(params![merchant.to_string(), key, status, answer.0])?,
+                .execute(params![
+                    merchant.to_string(),
+                    key,
+                    status,
+                    answer.0,
+                    order.map(|order| order.to_string()),
+                ])?,
             "an Idempotency-Key is finished once, after it was started",
         )?,
         Write::IdempotencyDropped { merchant, key } => {
@@ -564,8 +573,9 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
             // The first copy stays: a notice may come sixteen times.
             connection
                 .prepare_cached(
-                    "INSERT INTO evidence (account, reference, reason, body, first_seen)
-                     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (account, reference) DO NOTHING",
+                    "INSERT INTO evidence (account, reference, reason, body, first_seen, order_id)
+                     VALUES (?1, ?2, ?3, ?4, ?5, (SELECT id FROM orders WHERE id = ?6))
+                     ON CONFLICT (account, reference) DO NOTHING",
                 )?
                 .execute(params![
                     row.account.as_str(),
@@ -573,6 +583,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                     row.reason,
                     row.body.0,
                     row.first_seen.as_millis(),
+                    row.order.map(|order| order.to_string()),
                 ])?;
         }
         Write::EvidenceSettled {
@@ -652,6 +663,16 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                 .execute(params![name, value])?;
         }
         Write::Reconciliation(write) => reconciliation::apply(connection, write)?,
+        Write::Resealed(change) => personal::reseal(connection, change)?,
+        Write::PeopleErased {
+            order,
+            version,
+            payer_index,
+            at,
+        } => personal::erase_people(connection, *order, *version, *payer_index, *at)?,
+        Write::EvidenceErased { account, reference } => {
+            personal::erase_evidence(connection, account, reference)?;
+        }
         Write::ShardClaimed {
             shard,
             epoch,

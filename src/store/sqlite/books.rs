@@ -150,7 +150,7 @@ pub(super) fn ledger_totals(connection: &Connection) -> Read<Vec<(String, Fen)>>
 }
 
 pub(super) const EVIDENCE: &str =
-    "SELECT account, reference, reason, body, first_seen, proposed_by,
+    "SELECT account, reference, reason, body, order_id, first_seen, proposed_by,
     proposed_at, settled_by, settled_at FROM evidence";
 
 pub(super) fn evidence_row(row: &Row<'_>) -> Read<EvidenceRow> {
@@ -177,6 +177,7 @@ pub(super) fn evidence_row(row: &Row<'_>) -> Read<EvidenceRow> {
         reference: row.get("reference")?,
         reason: row.get("reason")?,
         body: Sealed(row.get("body")?),
+        order: row.parse_if_any("order_id")?,
         first_seen: row.time("first_seen")?,
         standing,
     })

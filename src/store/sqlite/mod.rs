@@ -1,11 +1,13 @@
 //! The embedded store: one SQLite file, one process, one writer thread that commits in groups, a few
 //! readers beside it. Start reading at [`SqliteStore::open`] (`opening` has the file and its
 //! settings), then `writer` (the group commit), `apply` (one transaction, the rules that refuse it),
-//! `reads` and `books` (money). The schema with its triggers is in `migrations`.
+//! `reads` and `books` (money). The schema with its triggers is in `migrations`; `personal` re-seals
+//! and erases.
 
 mod apply;
 mod books;
 mod opening;
+mod personal;
 mod readers;
 mod reads;
 mod reconciliation;

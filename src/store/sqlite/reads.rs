@@ -10,7 +10,7 @@ use super::books::{EVIDENCE, evidence_row};
 use super::rows::{Parsing, STATUSES, limit, unavailable};
 use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
 use crate::order::{Order, Timestamp};
-use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 use crate::store::{
     EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
     OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
@@ -323,7 +323,7 @@ pub(super) fn oauth_state(
 }
 
 pub(super) const OUTBOX: &str = "SELECT position, id, merchant, order_id, version, kind, body,
-    created_at, state, tries, next_at, note FROM outbox AS entry";
+    body_digest, created_at, state, tries, next_at, note FROM outbox AS entry";
 
 /// The condition of E3: no earlier event of the same order is still on its way.
 const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
@@ -353,6 +353,10 @@ pub(super) fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
         tries: row.number("tries")?,
         next_at: row.time_if_any("next_at")?,
         note: row.get("note")?,
+        body_digest: match row.get::<Vec<u8>>("body_digest")?.is_empty() {
+            true => None,
+            false => Some(BodyDigest(row.bytes("body_digest")?)),
+        },
     })
 }
 
@@ -513,6 +517,7 @@ pub(super) mod tests {
         AUDIT, LEDGER, ODD_CAPTURES, events_query, evidence_open_query, refunds_open_query,
     };
     use super::super::opening::in_memory;
+    use super::super::personal::{LOOSE_EVIDENCE, ORDERS_WITH_PEOPLE, PEOPLE_OF};
     use super::*;
 
     /// The steps of the plan that look at every row of a table.
@@ -576,6 +581,9 @@ pub(super) mod tests {
             FORGET_NONCES.to_owned(),
             FORGET_OAUTH_STATES.to_owned(),
             FORGET_KEYS.to_owned(),
+            ORDERS_WITH_PEOPLE.to_owned(),
+            PEOPLE_OF.to_owned(),
+            LOOSE_EVIDENCE.to_owned(),
         ];
         for sql in sweeps {
             assert_eq!(full_scans(&connection, &sql), Vec::<String>::new(), "{sql}");

@@ -55,6 +55,18 @@ impl<'a> Parsing<'a> {
             .map_err(|error| self.wrong(format!("column {column}: {error}")))
     }
 
+    pub fn parse_if_any<T: FromStr<Err: Display>>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>, StoreError> {
+        self.get::<Option<String>>(column)?
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| self.wrong(format!("column {column}: {error}")))
+            })
+            .transpose()
+    }
+
     pub fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
         self.get(column).map(Timestamp::from_millis)
     }

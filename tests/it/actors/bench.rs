@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use enrollpay::actors::{
-    self, EventBody, NewOrder, Options, Orders, Parts, Reply, Request, Shards,
+    self, EventBody, NewOrder, Options, Orders, Parts, Reply, Request, Shards, Told,
 };
 use enrollpay::clock::{Clock, ManualClock};
 use enrollpay::order::{
@@ -535,24 +535,18 @@ pub struct Body {
 }
 
 impl EventBody for Body {
-    fn body(
-        &self,
-        stored: &StoredOrder,
-        personal: Option<&PersonalData>,
-        id: EventId,
-        kind: WebhookType,
-        at: Timestamp,
-    ) -> Vec<u8> {
+    fn body(&self, stored: &StoredOrder, personal: Option<&PersonalData>, told: Told) -> Vec<u8> {
         assert!(!self.poisoned.load(Ordering::SeqCst), "the test's poison");
         let name = personal.and_then(|personal| personal.name.as_deref());
         let order = &stored.order;
         format!(
-            "{id} {} {} v{} {} {name:?} {}",
-            kind.as_str(),
+            "{} {} {} v{} {} {name:?} {}",
+            told.id,
+            told.kind.as_str(),
             order.id,
             order.version,
             order.status().as_str(),
-            at.as_millis()
+            told.at.as_millis()
         )
         .into_bytes()
     }

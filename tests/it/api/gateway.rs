@@ -24,7 +24,9 @@ use enrollpay::provider::{
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealer};
 use enrollpay::store::sqlite::{Options as StoreOptions, SqliteStore};
-use enrollpay::store::{Actor, DuplicatePolicy, Merchant, MerchantKey, Store, Transaction, Write};
+use enrollpay::store::{
+    Actor, DuplicatePolicy, Masks, Merchant, MerchantKey, Store, Transaction, Write,
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use ulid::Ulid;
@@ -43,7 +45,15 @@ pub struct ScriptedProvider {
     pub bills: Mutex<BTreeMap<BillKind, Result<Bill, BillError>>>,
     /// Whoever holds it for writing keeps the bill of flows back.
     pub flows: tokio::sync::RwLock<()>,
-    pub refunds: Mutex<RefundAnswer>,
+    /// What is said to a refund, to a question about one, and to another destination for it.
+    pub refund: Mutex<RefundAnswer>,
+    pub refund_query: Mutex<RefundAnswer>,
+    pub repair: Mutex<RefundAnswer>,
+    /// Every refund that was asked for.
+    pub refunds: Mutex<Vec<RefundRequest>>,
+    pub destinations: Mutex<Vec<RefundDestination>>,
+    /// What the next notice says.
+    pub notice: Mutex<Option<Notice>>,
     /// Codes that were exchanged: each can be once.
     spent: Mutex<Vec<String>>,
 }
@@ -68,7 +78,12 @@ impl ScriptedProvider {
             queries: AtomicUsize::new(0),
             bills: Mutex::default(),
             flows: tokio::sync::RwLock::default(),
-            refunds: Mutex::new(RefundAnswer::Succeeded),
+            refund: Mutex::new(RefundAnswer::Succeeded),
+            refund_query: Mutex::new(RefundAnswer::Succeeded),
+            repair: Mutex::new(RefundAnswer::Succeeded),
+            refunds: Mutex::default(),
+            destinations: Mutex::default(),
+            notice: Mutex::default(),
             spent: Mutex::default(),
         }
     }
@@ -97,16 +112,22 @@ impl Provider for ScriptedProvider {
         answer
     }
 
-    async fn refund(&self, _: &RefundRequest) -> RefundAnswer {
-        *self.refunds.lock().unwrap()
+    async fn refund(&self, request: &RefundRequest) -> RefundAnswer {
+        self.refunds.lock().unwrap().push(request.clone());
+        *self.refund.lock().unwrap()
     }
 
     async fn query_refund(&self, _: &RefundRequest) -> RefundAnswer {
-        *self.refunds.lock().unwrap()
+        *self.refund_query.lock().unwrap()
     }
 
-    async fn repair_refund(&self, _: &RefundRequest, _: &RefundDestination) -> RefundAnswer {
-        RefundAnswer::Succeeded
+    async fn repair_refund(
+        &self,
+        _: &RefundRequest,
+        destination: &RefundDestination,
+    ) -> RefundAnswer {
+        self.destinations.lock().unwrap().push(destination.clone());
+        *self.repair.lock().unwrap()
     }
 
     async fn bill(&self, kind: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
@@ -166,7 +187,8 @@ impl Provider for ScriptedProvider {
         _: &[u8],
         _: Timestamp,
     ) -> Result<Notice, NoticeError> {
-        Err(NoticeError::BadSignature)
+        let notice = self.notice.lock().unwrap().take();
+        notice.ok_or(NoticeError::BadSignature)
     }
 
     fn acknowledgement(&self) -> (u16, &'static str, &'static str) {
@@ -211,7 +233,7 @@ pub struct Gateway {
     nonces: AtomicU64,
     shards: Option<Shards>,
     server: ServerHandle,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A merchant's credentials.
@@ -369,7 +391,7 @@ impl Gateway {
             nonces: AtomicU64::new(0),
             shards: Some(shards),
             server: handle,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -476,6 +498,14 @@ impl Gateway {
         answer.body["id"].as_str().unwrap().parse().unwrap()
     }
 
+    /// Every byte of the store's files.
+    pub fn stored_bytes(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap();
+        files
+            .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .collect()
+    }
+
     pub async fn tell(&self, order: OrderId, command: Command) -> actors::Reply {
         let request = Request {
             command,
@@ -513,15 +543,26 @@ impl Gateway {
 
     /// The provider tells of a success.
     pub async fn capture(&self, order: OrderId, attempt: AttemptNumber, transaction: &str) {
+        self.capture_of(order, attempt, transaction, 14_000).await;
+    }
+
+    /// The same, of any amount.
+    pub async fn capture_of(
+        &self,
+        order: OrderId,
+        attempt: AttemptNumber,
+        transaction: &str,
+        amount: i64,
+    ) {
         let report = CaptureReport {
             attempt,
             account: AccountId::new("school-wechat"),
             application: "app-school-wechat".into(),
             transaction_id: transaction.into(),
-            amount: Fen::new(14_000),
+            amount: Fen::new(amount),
             currency: "CNY".into(),
             succeeded_at: self.deps.clock.now(),
-            surplus_refund: RefundId::from_ulid(Ulid(u128::from(attempt.get()))),
+            surplus_refund: RefundId::from_ulid(self.deps.random.ulid(self.deps.clock.now())),
         };
         self.tell(order, Command::Capture(report)).await;
     }
@@ -535,6 +576,13 @@ impl Gateway {
         let attempt = self.scan(order).await;
         self.capture(order, attempt, &format!("42000000{order}"))
             .await;
+    }
+
+    /// A paid order; its id.
+    pub async fn paid(&self, number: &str) -> OrderId {
+        let order = self.order(number).await;
+        self.pay(order).await;
+        order
     }
 
     /// Waits until the order is as `wanted`.
@@ -580,6 +628,7 @@ async fn add_merchant(store: &dyn Store, sealer: &Sealer, n: u128, wishes: &Wish
             } else {
                 DuplicatePolicy::Warn
             },
+            masks: Masks::default(),
             accounts: vec![
                 AccountId::new("school-wechat"),
                 AccountId::new("school-alipay"),

@@ -20,6 +20,9 @@ const NAME: &str = "欧阳金丝雀";
 const ID_NUMBER: &str = "650102199902309983";
 const PHONE: &str = "13900998877";
 const REF: &str = "canary-650102-8899";
+const EMAIL: &str = "canary.8899@example.cn";
+const FIELD: &str = "金丝雀第九考区";
+const NOTE: &str = "金丝雀不要外传";
 const HINT: &str = "金丝雀备注";
 /// A card number that everybody tests with: whoever writes one into a subject meant something else.
 const CARD: &str = "4111111111111111";
@@ -81,6 +84,9 @@ impl<'a> Load<'a> {
             ("an id number", ID_NUMBER),
             ("a phone", PHONE),
             ("a payer's reference", REF),
+            ("an e-mail address", EMAIL),
+            ("a display field", FIELD),
+            ("metadata", NOTE),
             ("an item", HINT),
             ("a card's number", CARD),
         ]
@@ -191,6 +197,22 @@ impl<'a> Load<'a> {
             .merchant(Method::POST, "/v1/orders", &other_terms)
             .await;
         assert!(answer.status().is_client_error(), "{}", answer.status());
+        // What is refused is not quoted.
+        let bad = [
+            body.replace(PHONE, NAME),
+            body.replace("\"CNY\"", &format!("\"{ID_NUMBER}\"")),
+            body.replace("receipt_email", REF),
+            body.replace(EMAIL, NOTE),
+            format!("{body}{NAME}"),
+        ];
+        for bad in bad {
+            let answer = self.merchant(Method::POST, "/v1/orders", &bad).await;
+            assert_eq!(answer.status(), 400);
+            let said = answer.text().await.unwrap();
+            for text in [NAME, ID_NUMBER, PHONE, EMAIL, FIELD, NOTE] {
+                assert!(!said.contains(text), "a refusal quotes {text}: {said}");
+            }
+        }
         for path in [
             "nowhere".to_owned(),
             format!("s/{trade}"),
@@ -462,6 +484,9 @@ fn new_order() -> String {
         "amount": 14000,
         "currency": "CNY",
         "payer": { "ref": REF, "name": NAME, "id_number": ID_NUMBER, "phone": PHONE },
+        "receipt_email": EMAIL,
+        "display_fields": [{ "label": "考区", "value": FIELD }],
+        "metadata": { "note": NOTE },
     })
     .to_string()
 }

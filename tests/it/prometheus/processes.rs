@@ -174,6 +174,21 @@ impl Gateway {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// What one of the commands prints, on both of its outputs.
+    pub fn said(&self, arguments: &[&str]) -> String {
+        let output = command(&self.folder, &self.environment)
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+
+    /// The store and its log as they stand on the disk.
+    pub fn store(&self) -> Vec<u8> {
+        let file = |name| std::fs::read(self.folder.join("data").join(name)).unwrap();
+        [file("enrollpay.db"), file("enrollpay.db-wal")].concat()
+    }
+
     /// A file that the demo made beside its store.
     pub fn made(&self, file: &str) -> Value {
         serde_json::from_slice(&std::fs::read(self.folder.join("data").join(file)).unwrap())

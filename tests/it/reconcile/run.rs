@@ -178,7 +178,8 @@ async fn a_transaction_of_another_trade_is_a_difference() {
 
 /// A merchant's refund of ¥10 that the provider has not answered yet: its number there.
 async fn refunding(bench: &Bench, order: OrderId, n: u128) -> String {
-    *bench.gateway.wechat.refunds.lock().unwrap() = RefundAnswer::Unknown;
+    *bench.gateway.wechat.refund.lock().unwrap() = RefundAnswer::Unknown;
+    *bench.gateway.wechat.refund_query.lock().unwrap() = RefundAnswer::Unknown;
     let id = RefundId::from_ulid(Ulid(n));
     let command = Command::Refund {
         refund: id,

@@ -546,6 +546,7 @@ pub fn evidence(n: i64) -> EvidenceRow {
         reference: format!("42{n:04}"),
         reason: "unknown_number".to_owned(),
         body: sealed("notice"),
+        order: None,
         first_seen: at(n),
         standing: EvidenceStanding::Open,
     }

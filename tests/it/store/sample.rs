@@ -7,7 +7,7 @@ use enrollpay::order::{
     EventId, Fen, KeyId, LatePayment, MerchantId, Offer, Order, OrderId, PayerHash, Phase, Product,
     RefundId, Settlement, Terms, Timestamp, Trade, TradeStanding, Wallet, WebhookType, evolve,
 };
-use enrollpay::sealing::{Sealed, TokenHash};
+use enrollpay::sealing::{BodyDigest, Sealed, TokenHash};
 use enrollpay::store::{
     Actor, DeliveryState, Fence, Item, MaskedPayer, OrderSnapshot, OrderWrite, OutboxEntry,
     PayerIdentity, TimelineEntry, Transaction, Write,
@@ -320,6 +320,7 @@ pub fn outbox(order: &Order, n: u32) -> OutboxEntry {
         version: order.version,
         kind: WebhookType::OrderPaid,
         body: sealed("the order"),
+        body_digest: Some(BodyDigest([7; 32])),
         created_at: at(n.into()),
         state: DeliveryState::Pending,
         tries: 0,

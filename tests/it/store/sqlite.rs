@@ -270,7 +270,9 @@ async fn the_schema_itself_refuses_what_must_never_be() {
         ("UPDATE orders SET snapshot = ''", "frozen"),
         ("UPDATE orders SET amount = amount + 1", "frozen"),
         ("DELETE FROM orders", "never deleted"),
-        ("UPDATE outbox SET body = x''", "E4"),
+        ("UPDATE outbox SET kind = 'order.closed'", "E4"),
+        ("UPDATE outbox SET body_digest = randomblob(32)", "E4"),
+        ("UPDATE outbox SET body = x''", "E2"),
         ("DELETE FROM outbox", "E2"),
         (
             "UPDATE shards SET epoch = 1, instance = randomblob(16)",

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use enrollpay::order::{AccountId, AttemptNumber, CloseReason, Event, EventId, Status, Timestamp};
 use enrollpay::sealing::TokenKind;
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding, Fence, IdempotencyRow, Merchant,
-    MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge, Rejection, Store,
-    StoreError, TokenTarget, Transaction, WebhookSecret, Write,
+    DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding, Fence, IdempotencyRow, Masks,
+    Merchant, MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge,
+    Rejection, Store, StoreError, TokenTarget, Transaction, WebhookSecret, Write,
 };
 
 use super::Place;
@@ -237,6 +237,7 @@ fn key_finished(key: &str, text: &str) -> Write {
         key: key.to_owned(),
         status: 201,
         answer: sealed(text),
+        order: None,
     }
 }
 
@@ -761,6 +762,7 @@ fn merchant(n: u32) -> Merchant {
         }],
         return_hosts: vec!["school.example".to_owned()],
         duplicate: DuplicatePolicy::Warn,
+        masks: Masks::Strict,
         accounts: vec![AccountId::new("school-wechat")],
         created_at: at(1),
     }
@@ -853,6 +855,7 @@ pub async fn settings_and_evidence_are_kept(place: &dyn Place) {
         reference: "4200".to_owned(),
         reason: reason.to_owned(),
         body: sealed("notice"),
+        order: None,
         first_seen: at(seconds),
         standing: EvidenceStanding::Open,
     };

@@ -152,7 +152,12 @@ impl World {
     }
 
     /// Rest, an orderly stop, and the books.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
+        self.finish_and(async || {}).await;
+    }
+
+    /// The same, with a look of the test's own at what is left.
+    pub async fn finish_and(mut self, look: impl AsyncFnOnce()) {
         if !self.gateway.is_running() {
             self.gateway.restart().await;
         }
@@ -167,6 +172,7 @@ impl World {
             0,
             "webhooks with a wrong signature"
         );
+        look().await;
     }
 
     /// Holds the store against the providers' books. The gateway must not run.

@@ -79,6 +79,10 @@ impl Process {
         self.ended
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), signal).unwrap();
@@ -309,8 +313,42 @@ impl Gateway {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// The same, for a command that prints a line for each of its rows.
+    pub fn operate_rows(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command().args(arguments).output().unwrap()
+        self.run_with(arguments, &[])
+    }
+
+    pub fn run_with(&self, arguments: &[&str], extra: &[(&str, &str)]) -> Output {
+        let mut command = self.command();
+        command.args(arguments).envs(extra.iter().copied());
+        command.output().unwrap()
+    }
+
+    /// Starts a command and does not wait for it.
+    pub fn begin(&self, arguments: &[&str], extra: &[(&str, &str)]) -> Process {
+        let mut command = self.command();
+        command.args(arguments).envs(extra.iter().copied());
+        Process::start(command, self.folder.join("begun.log"))
+    }
+
+    /// A key of the configuration, from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let key = format!("ENROLLPAY__{key}");
+        self.environment.insert(key, value.to_owned());
+    }
+
+    /// All that its starts have written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// The sum of a counter's series whose labels contain all of `labels`.

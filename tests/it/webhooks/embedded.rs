@@ -11,7 +11,8 @@ use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealer};
 use enrollpay::store::sqlite::{Options as StoreOptions, SqliteStore};
 use enrollpay::store::{
-    DeliveryState, DuplicatePolicy, Merchant, OrderWrite, OutboxEntry, Store, WebhookSecret, Write,
+    DeliveryState, DuplicatePolicy, Masks, Merchant, OrderWrite, OutboxEntry, Store, WebhookSecret,
+    Write,
 };
 use enrollpay::webhook::{Options, Parts, Relay, start};
 
@@ -59,6 +60,7 @@ fn merchant(url: String) -> Merchant {
         }],
         return_hosts: Vec::new(),
         duplicate: DuplicatePolicy::Warn,
+        masks: Masks::default(),
         accounts: Vec::new(),
         created_at: sample::START,
     }
@@ -74,6 +76,7 @@ fn told(order: &Order, n: u32) -> OutboxEntry {
         row: &row,
     };
     let body = format!(r#"{{"id":"{row}","version":{}}}"#, order.version);
+    entry.body_digest = Some(sealer().body_digest(body.as_bytes()));
     entry.body = sealer().seal(place, body.as_bytes());
     entry.created_at = now();
     entry.next_at = Some(now());

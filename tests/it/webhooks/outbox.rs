@@ -11,9 +11,9 @@ use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
-    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Merchant,
-    MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, Reconciliations, RefundRow,
-    Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
+    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Masks,
+    Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, Reconciliations,
+    RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
     WebhookSecret, Write,
 };
 use jiff::civil::Date;
@@ -75,6 +75,7 @@ impl Outbox {
             webhook_secrets,
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
+            masks: Masks::default(),
             accounts: Vec::new(),
             created_at: Timestamp::default(),
         });
@@ -111,6 +112,7 @@ impl Outbox {
                 order: OrderId::from_ulid(Ulid(order)),
                 version,
                 kind: WebhookType::OrderPaid,
+                body_digest: Some(self.sealer.body_digest(body.as_bytes())),
                 body: self.sealer.seal(place, body.as_bytes()),
                 created_at: now,
                 state: DeliveryState::Pending,
@@ -121,6 +123,13 @@ impl Outbox {
             made = Some(id);
         });
         made.unwrap()
+    }
+
+    /// Somebody writes to an event's row past everything.
+    pub fn tamper(&self, id: EventId, change: impl Fn(&mut OutboxEntry)) {
+        self.rows.send_modify(|rows| {
+            change(rows.iter_mut().find(|row| row.id == id).unwrap());
+        });
     }
 
     pub fn row(&self, id: EventId) -> OutboxEntry {

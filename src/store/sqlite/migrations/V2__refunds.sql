@@ -217,12 +217,12 @@ BEGIN SELECT RAISE(ABORT, 'E4: an event keeps its id and its bytes'); END;
 CREATE TRIGGER outbox_stay BEFORE DELETE ON outbox
 BEGIN SELECT RAISE(ABORT, 'E2: events are never dropped'); END;
 
--- What the first version knew, told again. A capture's number is its place in its attempt, as the
+-- What the first version knew, told again. A surplus has its place among those of its attempt, as the
 -- number of its refund is made of it.
 CREATE TEMP TABLE told AS
 SELECT event.order_id, event.version, event.position, event.at,
     captures.account, captures.transaction_id, captures.attempt, captures.amount, captures.refund,
-    row_number() OVER (PARTITION BY event.order_id, captures.attempt
+    row_number() OVER (PARTITION BY event.order_id, captures.attempt, captures.refund IS NULL
         ORDER BY event.version, event.position) - 1 AS place
 FROM order_events AS event
 JOIN captures ON captures.order_id = event.order_id

@@ -1,0 +1,459 @@
+//! Sealed values by their keys, and people who are to be forgotten (decision 4).
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Row, params};
+
+use super::SqliteStore;
+use super::apply::{Failure, changed, json};
+use super::reads::{self, Read, many, one};
+use super::rows::{Parsing, limit};
+use crate::order::{AccountId, OrderId, Timestamp};
+use crate::sealing::Sealed;
+use crate::store::personal::{
+    Cell, OlderValues, People, PersonalStore, Resealed, SealedCount, SealedTable,
+};
+use crate::store::{PERSONAL_FIELDS, Rejection, StoreError};
+
+/// Rows looked at in one page of a walk.
+const PAGE: i64 = 500;
+
+#[async_trait]
+impl PersonalStore for SqliteStore {
+    async fn sealed_counts(&self) -> Result<Vec<SealedCount>, StoreError> {
+        self.read(sealed_counts).await
+    }
+
+    async fn undigested(&self) -> Result<u64, StoreError> {
+        self.read(|connection| {
+            let found = one(connection, UNDIGESTED, [], |row| {
+                Parsing::named("outbox", row, "").number("events")
+            });
+            found.map(Option::unwrap_or_default)
+        })
+        .await
+    }
+
+    async fn older_values(
+        &self,
+        table: SealedTable,
+        newest: u8,
+        after: i64,
+    ) -> Result<OlderValues, StoreError> {
+        self.read(move |connection| older_values(connection, table, newest, after))
+            .await
+    }
+
+    async fn orders_with_people(
+        &self,
+        after: Option<OrderId>,
+        created_before: Timestamp,
+        rows: usize,
+    ) -> Result<Vec<OrderId>, StoreError> {
+        self.read(move |connection| orders_with_people(connection, after, created_before, rows))
+            .await
+    }
+
+    async fn people_of(&self, order: OrderId) -> Result<Option<People>, StoreError> {
+        self.read(move |connection| {
+            one(connection, PEOPLE_OF, [order.to_string()], |row| {
+                let row = Parsing::new("orders", row, "id");
+                Ok(People {
+                    changed_at: row.time("changed_at")?,
+                    event_pending: row.get("event_pending")?,
+                    any: row.get("people")?,
+                })
+            })
+        })
+        .await
+    }
+
+    async fn loose_evidence(
+        &self,
+        before: Timestamp,
+        rows: usize,
+    ) -> Result<Vec<(AccountId, String)>, StoreError> {
+        self.read(move |connection| {
+            many(
+                connection,
+                LOOSE_EVIDENCE,
+                params![before.as_millis(), limit(rows)],
+                |row| {
+                    let row = Parsing::new("evidence", row, "reference");
+                    Ok((
+                        AccountId::new(row.get::<String>("account")?),
+                        row.get("reference")?,
+                    ))
+                },
+            )
+        })
+        .await
+    }
+}
+
+const UNDIGESTED: &str = "SELECT count(*) AS events FROM outbox
+    WHERE length(body_digest) = 0 AND length(body) > 0";
+
+pub(super) const ORDERS_WITH_PEOPLE: &str = "SELECT DISTINCT order_id FROM personal
+    WHERE order_id > ?1 AND order_id < ?2 ORDER BY order_id LIMIT ?3";
+
+pub(super) const PEOPLE_OF: &str = "SELECT id,
+        (SELECT at FROM order_events WHERE order_id = orders.id
+         ORDER BY version DESC, position DESC LIMIT 1) AS changed_at,
+        EXISTS (SELECT 1 FROM outbox WHERE order_id = orders.id AND state = 'pending')
+            AS event_pending,
+        erased_at IS NULL OR EXISTS (SELECT 1 FROM personal WHERE order_id = orders.id) AS people
+    FROM orders WHERE id = ?1";
+
+pub(super) const LOOSE_EVIDENCE: &str = "SELECT account, reference FROM evidence
+    WHERE first_seen < ?1 AND length(body) > 0 AND (order_id IS NULL OR EXISTS
+        (SELECT 1 FROM orders WHERE id = evidence.order_id AND erased_at IS NOT NULL))
+    ORDER BY first_seen LIMIT ?2";
+
+fn sealed_counts(connection: &Connection) -> Read<Vec<SealedCount>> {
+    let mut counts = many(
+        connection,
+        "SELECT place, key, held FROM sealed_counts WHERE held > 0 ORDER BY place, key",
+        [],
+        |row| {
+            let row = Parsing::new("sealed_counts", row, "place");
+            let place: String = row.get("place")?;
+            let table = SealedTable::ALL
+                .into_iter()
+                .find(|table| table.as_str() == place)
+                .ok_or_else(|| row.wrong("not a table of sealed values"))?;
+            let [key] = row.bytes("key")?;
+            Ok(SealedCount {
+                table,
+                key,
+                values: row.number("held")?,
+            })
+        },
+    )?;
+    for (_, sealed) in webhook_secrets(connection)? {
+        let Some(key) = sealed.key_number() else {
+            continue;
+        };
+        let table = SealedTable::Merchants;
+        match counts
+            .iter_mut()
+            .find(|count| (count.table, count.key) == (table, key))
+        {
+            Some(count) => count.values += 1,
+            None => counts.push(SealedCount {
+                table,
+                key,
+                values: 1,
+            }),
+        }
+    }
+    Ok(counts)
+}
+
+fn webhook_secrets(connection: &Connection) -> Read<Vec<(Cell, Sealed)>> {
+    let merchants = reads::merchants(connection)?;
+    Ok(merchants
+        .into_iter()
+        .flat_map(|merchant| {
+            let id = merchant.id;
+            merchant
+                .webhook_secrets
+                .into_iter()
+                .map(move |secret| (Cell::WebhookSecret { merchant: id }, secret.sealed))
+        })
+        .collect())
+}
+
+/// A page of a rowid table: `wanted` says which values are of interest.
+fn page_of(table: &str, key: &str, value: &str, wanted: &str) -> String {
+    format!(
+        "SELECT rowid AS place, {key},
+             CASE WHEN length({value}) > 0 AND ({wanted}) THEN {value} END AS sealed
+         FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT ?3"
+    )
+}
+
+fn older_values(
+    connection: &Connection,
+    table: SealedTable,
+    newest: u8,
+    after: i64,
+) -> Read<OlderValues> {
+    let older = |(_, sealed): &(Cell, Sealed)| sealed.key_number().is_some_and(|key| key != newest);
+    let walk = |sql: String, cell: fn(&Parsing<'_>) -> Read<Cell>| {
+        page(connection, &sql, newest, after, table.as_str(), cell)
+    };
+    match table {
+        SealedTable::Personal => walk(
+            page_of(
+                "personal",
+                "order_id, slot",
+                "sealed",
+                "substr(sealed, 1, 1) <> ?2",
+            ),
+            |row| {
+                Ok(Cell::Personal {
+                    order: row.parse("order_id")?,
+                    slot: row.get("slot")?,
+                })
+            },
+        ),
+        SealedTable::Outbox => walk(
+            page_of(
+                "outbox",
+                "id, length(body_digest) > 0 AS digested",
+                "body",
+                "substr(body, 1, 1) <> ?2 OR length(body_digest) = 0",
+            ),
+            |row| {
+                Ok(Cell::Body {
+                    event: row.parse("id")?,
+                    digested: row.get("digested")?,
+                })
+            },
+        ),
+        SealedTable::Idempotency => walk(
+            page_of(
+                "idempotency",
+                "merchant, key",
+                "answer",
+                "substr(answer, 1, 1) <> ?2",
+            ),
+            |row| {
+                Ok(Cell::Answer {
+                    merchant: row.parse("merchant")?,
+                    key: row.get("key")?,
+                })
+            },
+        ),
+        SealedTable::Evidence => walk(
+            page_of(
+                "evidence",
+                "account, reference",
+                "body",
+                "substr(body, 1, 1) <> ?2",
+            ),
+            |row| {
+                Ok(Cell::Evidence {
+                    account: AccountId::new(row.get::<String>("account")?),
+                    reference: row.get("reference")?,
+                })
+            },
+        ),
+        // Few: one page holds them all.
+        SealedTable::Merchants => Ok(OlderValues {
+            values: webhook_secrets(connection)?
+                .into_iter()
+                .filter(older)
+                .collect(),
+            next: None,
+        }),
+        SealedTable::MerchantKeys => {
+            let keys = many(
+                connection,
+                "SELECT id, sealed_secret FROM merchant_keys",
+                [],
+                |row| {
+                    let row = Parsing::new("merchant_keys", row, "id");
+                    let key = row.parse("id")?;
+                    Ok((Cell::KeySecret { key }, Sealed(row.get("sealed_secret")?)))
+                },
+            )?;
+            Ok(OlderValues {
+                values: keys.into_iter().filter(older).collect(),
+                next: None,
+            })
+        }
+    }
+}
+
+fn page(
+    connection: &Connection,
+    sql: &str,
+    newest: u8,
+    after: i64,
+    table: &'static str,
+    cell: fn(&Parsing<'_>) -> Read<Cell>,
+) -> Read<OlderValues> {
+    let read = |row: &Row<'_>| {
+        let row = Parsing::named(table, row, "");
+        let sealed: Option<Vec<u8>> = row.get("sealed")?;
+        let value = match sealed {
+            Some(sealed) => Some((cell(&row)?, Sealed(sealed))),
+            None => None,
+        };
+        Ok((row.get::<i64>("place")?, value))
+    };
+    let rows = many(connection, sql, params![after, [newest], PAGE], read)?;
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= PAGE;
+    let next = rows.last().map(|(place, _)| *place).filter(|_| full);
+    let values = rows.into_iter().filter_map(|(_, value)| value).collect();
+    Ok(OlderValues { values, next })
+}
+
+fn orders_with_people(
+    connection: &Connection,
+    after: Option<OrderId>,
+    created_before: Timestamp,
+    rows: usize,
+) -> Read<Vec<OrderId>> {
+    // Ids begin with the time at which they were made.
+    let millis = u64::try_from(created_before.as_millis()).unwrap_or_default();
+    let end = OrderId::from_ulid(ulid::Ulid::from_parts(millis, 0));
+    many(
+        connection,
+        ORDERS_WITH_PEOPLE,
+        params![
+            after.map_or_else(String::new, |id| id.to_string()),
+            end.to_string(),
+            limit(rows)
+        ],
+        |row| Parsing::new("personal", row, "order_id").parse("order_id"),
+    )
+}
+
+/// Compare and set: what was written meanwhile is under the newest key already.
+pub(super) fn reseal(connection: &Connection, change: &Resealed) -> Result<(), Failure> {
+    let Resealed {
+        cell,
+        was,
+        now,
+        digest,
+    } = change;
+    match cell {
+        Cell::Personal { order, slot } => connection
+            .prepare_cached(
+                "UPDATE personal SET sealed = ?4
+                 WHERE order_id = ?1 AND slot = ?2 AND sealed = ?3",
+            )?
+            .execute(params![order.to_string(), slot, was.0, now.0])?,
+        Cell::Body { event, .. } => connection
+            .prepare_cached(
+                "UPDATE outbox SET body = ?3, body_digest = coalesce(?4, body_digest)
+                 WHERE id = ?1 AND body = ?2",
+            )?
+            .execute(params![
+                event.to_string(),
+                was.0,
+                now.0,
+                digest.map(|digest| digest.0)
+            ])?,
+        Cell::Answer { merchant, key } => connection
+            .prepare_cached(
+                "UPDATE idempotency SET answer = ?4
+                 WHERE merchant = ?1 AND key = ?2 AND answer = ?3",
+            )?
+            .execute(params![merchant.to_string(), key, was.0, now.0])?,
+        Cell::Evidence { account, reference } => connection
+            .prepare_cached(
+                "UPDATE evidence SET body = ?4
+                 WHERE account = ?1 AND reference = ?2 AND body = ?3",
+            )?
+            .execute(params![account.as_str(), reference, was.0, now.0])?,
+        Cell::KeySecret { key } => connection
+            .prepare_cached(
+                "UPDATE merchant_keys SET sealed_secret = ?3
+                 WHERE id = ?1 AND sealed_secret = ?2",
+            )?
+            .execute(params![key.to_string(), was.0, now.0])?,
+        Cell::WebhookSecret { merchant } => {
+            let found =
+                reads::merchant(connection, *merchant).map_err(|error| Rejection::RuleBroken {
+                    rule: error.to_string(),
+                })?;
+            let Some(mut record) = found else {
+                return Ok(());
+            };
+            for secret in &mut record.webhook_secrets {
+                if secret.sealed == *was {
+                    secret.sealed = now.clone();
+                }
+            }
+            connection
+                .prepare_cached("UPDATE merchants SET record = ?2 WHERE id = ?1")?
+                .execute(params![merchant.to_string(), json(&record)?])?
+        }
+    };
+    Ok(())
+}
+
+/// Takes the people out of an order that is over, in one transaction.
+pub(super) fn erase_people(
+    connection: &Connection,
+    order: OrderId,
+    version: u64,
+    payer_index: u128,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let id = order.to_string();
+    let stands = connection
+        .prepare_cached(
+            "SELECT 1 FROM orders WHERE id = ?1 AND version = ?2 AND status IN ('paid', 'closed')
+               AND NOT EXISTS (SELECT 1 FROM outbox WHERE order_id = ?1 AND state = 'pending')",
+        )?
+        .exists(params![id, super::rows::integer(version)])?;
+    if !stands {
+        return Err(Rejection::VersionMoved.into());
+    }
+    // What is overwritten and deleted must not stay readable in the file's free space.
+    let thoroughly = |on: bool| connection.pragma_update(None, "secure_delete", on);
+    thoroughly(true)?;
+    let erased = erase_rows(connection, &id, payer_index, at);
+    thoroughly(false)?;
+    erased
+}
+
+fn erase_rows(
+    connection: &Connection,
+    id: &str,
+    payer_index: u128,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    connection
+        .prepare_cached("DELETE FROM personal WHERE order_id = ?1")?
+        .execute([id])?;
+    let personal_fields = json(&PERSONAL_FIELDS)?;
+    let first_time = connection
+        .prepare_cached(
+            "UPDATE orders SET erased_at = ?2, payer_index = ?3, snapshot = json_set(snapshot,
+                 '$.payer_masked', json('{\"name\":null,\"id_number\":null,\"phone\":null}'),
+                 '$.payer_index', json(?4),
+                 '$.has_display_fields', json('false'),
+                 '$.field_hashes', json((SELECT json_group_array(json(hash.value))
+                     FROM json_each(snapshot, '$.field_hashes') AS hash
+                     WHERE json_extract(hash.value, '$[0]') NOT IN
+                         (SELECT value FROM json_each(?5)))))
+             WHERE id = ?1 AND erased_at IS NULL",
+        )?
+        .execute(params![
+            id,
+            at.as_millis(),
+            payer_index.to_be_bytes(),
+            payer_index.to_string(),
+            personal_fields,
+        ])?;
+    if first_time == 0 {
+        // What was written since knew of nobody.
+        return Ok(());
+    }
+    for sql in [
+        "UPDATE outbox SET body = X'' WHERE order_id = ?1 AND length(body) > 0",
+        "UPDATE idempotency SET answer = X'' WHERE order_id = ?1 AND length(answer) > 0",
+        "UPDATE evidence SET body = X'' WHERE order_id = ?1 AND length(body) > 0",
+    ] {
+        connection.prepare_cached(sql)?.execute([id])?;
+    }
+    Ok(())
+}
+
+pub(super) fn erase_evidence(
+    connection: &Connection,
+    account: &AccountId,
+    reference: &str,
+) -> Result<(), Failure> {
+    changed(
+        connection
+            .prepare_cached("UPDATE evidence SET body = X'' WHERE account = ?1 AND reference = ?2")?
+            .execute(params![account.as_str(), reference])?,
+        "evidence is kept before it is erased",
+    )
+}
