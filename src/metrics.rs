@@ -239,6 +239,31 @@ pub const ALL: &[Metric] = &[
         &["provider", "operation", "outcome"],
         "Calls to providers.",
     ),
+    histogram(
+        "enrollpay_provider_wait_seconds",
+        &["provider", "operation"],
+        "How long calls waited for their turn at their account.",
+    ),
+    gauge(
+        "enrollpay_provider_calls_waiting",
+        &["provider", "urgency"],
+        "Calls that wait for their turn, by who waits for them.",
+    ),
+    gauge(
+        "enrollpay_provider_orders_waiting",
+        &["provider"],
+        "Due orders that wait until their account can be asked.",
+    ),
+    counter(
+        "enrollpay_provider_limited_total",
+        &["provider", "operation"],
+        "Calls that a provider refused because they were too many.",
+    ),
+    gauge(
+        "enrollpay_provider_circuits_open",
+        &["provider"],
+        "Accounts that are asked by one call at a time, because nothing was answered.",
+    ),
     gauge(
         "enrollpay_provider_clock_offset_seconds",
         &["provider"],

@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use super::effects::account_of;
 use super::house::House;
+use super::line::{Room, Urgency};
 use super::messages::Answered;
 use super::options::{EventBody, Told};
 use super::{OrdersError, Reply, Request, Verdict, meters};
+use crate::order::effect::Answer;
 use crate::order::invariants::check_step;
 use crate::order::{
     Command, Effect, Event, EventId, Order, OrderId, Outcome, RefundId, Refusal, Timestamp, decide,
@@ -32,6 +35,10 @@ pub(super) struct Done {
     /// They may leave now.
     pub effects: Vec<Effect>,
     pub committed: bool,
+    /// Room for the effects; given back once they wait in their lines.
+    pub rooms: Vec<Room>,
+    /// Nothing was decided: it is due, and will be woken when there is room.
+    pub waits_for_room: bool,
 }
 
 impl Done {
@@ -41,6 +48,8 @@ impl Done {
             answered: Err(error),
             effects: Vec::new(),
             committed: false,
+            rooms: Vec::new(),
+            waits_for_room: false,
         }
     }
 
@@ -54,6 +63,8 @@ impl Done {
             stored: Some(stored),
             effects,
             committed,
+            rooms: Vec::new(),
+            waits_for_room: false,
         }
     }
 }
@@ -73,8 +84,10 @@ pub(super) async fn carry_out(
     id: OrderId,
     known: Option<Arc<StoredOrder>>,
     request: &Request,
+    room: Option<Room>,
 ) -> Done {
     let mut known = known;
+    let mut rooms = Vec::from_iter(room);
     let mut last = None;
     for _ in 0..DECISIONS {
         let stored = match known.take() {
@@ -88,9 +101,22 @@ pub(super) async fn carry_out(
         let now = house.parts.clock.now();
         match decide(&stored.order, &request.command, now) {
             Outcome::Applied { events, effects } => {
+                if matches!(request.command, Command::Tick) && rooms.is_empty() {
+                    match room_for(house, &stored, &events, &effects) {
+                        Some(given) => rooms = given,
+                        None => {
+                            let verdict = Verdict::Already(Answer::NothingDue);
+                            let mut done = Done::with(stored, verdict, Vec::new());
+                            done.waits_for_room = true;
+                            return done;
+                        }
+                    }
+                }
                 match commit(house, shard, &stored, events, now, request).await {
                     Step::Committed(after) => {
-                        return Done::with(after, Verdict::Applied, effects);
+                        let mut done = Done::with(after, Verdict::Applied, effects);
+                        done.rooms = rooms;
+                        return done;
                     }
                     Step::DecideAgain(rejection) => {
                         last = Some((stored, rejection));
@@ -129,6 +155,48 @@ pub(super) async fn carry_out(
     }
     tracing::warn!(order = %id, %rejection, "a command found no row to decide on");
     Done::failed(None, OrdersError::Rejected(rejection))
+}
+
+/// What time brings about by itself is never held up. What needs a provider waits until its account can
+/// ask soon: deciding it earlier would fill the store with intentions, and the line with calls that are
+/// due again before their turn (F37). Where one of several accounts can be asked, the order goes on.
+/// `None`: the order waits in a line, which wakes it.
+fn room_for(
+    house: &House,
+    stored: &StoredOrder,
+    events: &[Event],
+    effects: &[Effect],
+) -> Option<Vec<Room>> {
+    let ends_something = |event: &Event| {
+        matches!(
+            event,
+            Event::AttemptExpired { .. }
+                | Event::AttemptCancelled { .. }
+                | Event::OrderClosed { .. }
+                | Event::AttentionRaised { .. }
+        )
+    };
+    if effects.is_empty() || events.iter().any(ends_something) {
+        return Some(Vec::new());
+    }
+    let closes = |event: &Event| matches!(event, Event::ClosingMoved { .. });
+    let mut waits = false;
+    for effect in effects {
+        let urgency = match effect {
+            Effect::Refund { .. } | Effect::RepairRefund { .. } => Urgency::Background,
+            _ if events.iter().any(closes) => Urgency::Closing,
+            _ => Urgency::Scheduled,
+        };
+        let account = account_of(stored, effect);
+        let Some(line) = account.and_then(|account| house.lines.get(&account)) else {
+            continue;
+        };
+        match line.room(stored.order.id, urgency) {
+            Some(room) => return Some(vec![room]),
+            None => waits = true,
+        }
+    }
+    (!waits).then(Vec::new)
 }
 
 /// A claim must be on disk before its attempt ends, by the store's own clock (Q3).
@@ -182,7 +250,8 @@ async fn commit(
         }),
         writes: request.writes.clone(),
     };
-    match house.commit(shard, transaction).await {
+    let is_tick = matches!(request.command, Command::Tick);
+    match house.commit(shard, transaction, is_tick).await {
         Ok(Ok(())) => {}
         Ok(Err(
             rejection @ (Rejection::VersionMoved
@@ -234,7 +303,7 @@ async fn alone(
             order: None,
             writes,
         };
-        let error = match house.commit(shard, transaction).await {
+        let error = match house.commit(shard, transaction, false).await {
             Ok(Ok(())) => None,
             Ok(Err(rejection)) => Some(OrdersError::Rejected(rejection)),
             Err(error) => Some(OrdersError::Store(error)),

@@ -18,23 +18,40 @@ pub(super) struct Work {
     verdict: oneshot::Sender<Verdict>,
 }
 
-/// The way to one thread's committer.
+/// The way to one thread's committer: ticks, of which very many may come at once, have a lane of their
+/// own, and whatever somebody waits for goes before them.
 #[derive(Clone, Debug)]
-pub(super) struct Committer(mpsc::Sender<Work>);
+pub(super) struct Committer {
+    first: mpsc::Sender<Work>,
+    ticks: mpsc::Sender<Work>,
+}
+
+/// What a committer works on.
+#[derive(Debug)]
+pub(super) struct Queue {
+    first: mpsc::Receiver<Work>,
+    ticks: mpsc::Receiver<Work>,
+}
 
 impl Committer {
-    pub(super) fn channel(room: usize) -> (Self, mpsc::Receiver<Work>) {
-        let (sender, receiver) = mpsc::channel(room);
-        (Self(sender), receiver)
+    pub(super) fn channel(room: usize) -> (Self, Queue) {
+        let (first, first_queue) = mpsc::channel(room);
+        let (ticks, ticks_queue) = mpsc::channel(room);
+        let queue = Queue {
+            first: first_queue,
+            ticks: ticks_queue,
+        };
+        (Self { first, ticks }, queue)
     }
 
-    pub(super) async fn commit(&self, transaction: Transaction) -> Verdict {
+    pub(super) async fn commit(&self, transaction: Transaction, is_tick: bool) -> Verdict {
         let (verdict, answer) = oneshot::channel();
         let work = Work {
             transaction,
             verdict,
         };
-        if self.0.send(work).await.is_err() {
+        let lane = if is_tick { &self.ticks } else { &self.first };
+        if lane.send(work).await.is_err() {
             return Err(StoreError::Unavailable {
                 why: "the gateway is stopping".to_owned(),
             });
@@ -48,38 +65,73 @@ impl Committer {
 
     /// Transactions that wait.
     pub(super) fn depth(&self) -> usize {
-        self.0.max_capacity() - self.0.capacity()
+        [&self.first, &self.ticks]
+            .map(|lane| lane.max_capacity() - lane.capacity())
+            .iter()
+            .sum()
+    }
+}
+
+impl Queue {
+    /// Waits for work, and takes what is there: up to `group`, ticks last. Empty once both lanes are
+    /// closed and done. Nothing is lost where this is cancelled.
+    async fn next(&mut self, group: usize) -> Vec<Work> {
+        let mut works = Vec::new();
+        let first_goes_on = tokio::select! {
+            biased;
+            taken = self.first.recv_many(&mut works, group) => taken > 0,
+            Some(work) = self.ticks.recv() => {
+                works.push(work);
+                true
+            }
+        };
+        if !first_goes_on {
+            self.ticks.recv_many(&mut works, group).await;
+            return works;
+        }
+        while works.len() < group
+            && let Ok(work) = self.ticks.try_recv()
+        {
+            works.push(work);
+        }
+        works
+    }
+
+    fn is_closed(&self) -> bool {
+        self.first.is_closed()
+    }
+
+    fn close(&mut self) {
+        self.first.close();
+        self.ticks.close();
     }
 }
 
 /// Runs until `stop`, and then until everything that was handed in is answered.
 pub(super) async fn run(
     store: Arc<dyn Store>,
-    mut queue: mpsc::Receiver<Work>,
+    mut queue: Queue,
     group: usize,
     flushes: usize,
     stop: CancellationToken,
 ) {
     let flushes = u32::try_from(flushes.max(1)).unwrap_or(1);
     let slots = Arc::new(Semaphore::new(flushes as usize));
+    let group = group.max(1);
     loop {
         // The slot first: until it is free, the queue is where the next group gathers.
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        let mut works = Vec::new();
-        let mut gathered = tokio::select! {
+        let works = tokio::select! {
             biased;
-            gathered = queue.recv_many(&mut works, group.max(1)) => gathered,
+            works = queue.next(group) => works,
             () = stop.cancelled(), if !queue.is_closed() => {
                 queue.close();
-                0
+                continue;
             }
         };
-        if gathered == 0 {
-            gathered = queue.recv_many(&mut works, group.max(1)).await;
-        }
-        if gathered == 0 {
+        if works.is_empty() {
             break;
         }
         let store = Arc::clone(&store);

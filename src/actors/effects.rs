@@ -1,57 +1,36 @@
 //! Acts in the world, beside the actors: each leaves after the commit that intends it, and its result
 //! comes back as a command. Nothing is repeated here: what got no answer is due again, by its row.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::house::House;
+use super::line::{Line, Urgency};
 use super::messages::Call;
 use super::options::Options;
+use super::pace::Kind;
 use super::requests::{self, CannotAsk, trade_of};
 use super::{Orders, Request, meters};
 use crate::faults::crash_point;
 use crate::order::decide::CALL_TIMEOUT_MS;
 use crate::order::{
-    AccountId, AttemptNumber, CaptureReport, CloseAnswer, Command, Effect, OutTradeNo, QueryAnswer,
-    RefundAnswer, RefundId, TradeAnswer,
+    AccountId, AttemptNumber, CaptureReport, CloseAnswer, Command, Effect, OutTradeNo, Product,
+    QueryAnswer, RefundAnswer, RefundId, TradeAnswer,
 };
-use crate::provider::{Provider, Success, TradeState};
+use crate::provider::{Outcome, Provider, Success, TradeState, observed};
 use crate::store::{Actor, StoredOrder};
 
 const WIRE_MARGIN_MS: i64 = 5_000;
-
-/// The calls of one account.
-#[derive(Debug)]
-pub(super) struct Line {
-    provider: Arc<dyn Provider>,
-    turns: Semaphore,
-    waiting: AtomicUsize,
-}
-
-impl Line {
-    pub(super) fn new(provider: Arc<dyn Provider>, options: &Options) -> Self {
-        Self {
-            provider,
-            turns: Semaphore::new(options.calls_per_account.max(1)),
-            waiting: AtomicUsize::new(0),
-        }
-    }
-
-    /// Calls that wait or are under way.
-    pub(super) fn busy(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-}
 
 /// Starts the call. The handle lives until its result was told; `None` where no call is made.
 pub(super) fn start(
     house: &Arc<House>,
     stored: &Arc<StoredOrder>,
     effect: &Effect,
+    urgency: Urgency,
 ) -> Option<Weak<Call>> {
     let name = meters::effect_name(effect);
     let account = account_of(stored, effect)?;
@@ -59,19 +38,21 @@ pub(super) fn start(
         tracing::error!(order = %stored.order.id, %account, effect = name, "an order's account is not configured any more");
         return None;
     };
-    let line = Arc::clone(line);
-    let most = house.options.calls_per_account + house.options.calls_waiting;
-    if line.waiting.fetch_add(1, Ordering::Relaxed) >= most {
-        line.waiting.fetch_sub(1, Ordering::Relaxed);
+    let call = Arc::new(Call::new(urgency));
+    let handle = Arc::downgrade(&call);
+    let under_way = UnderWay {
+        house: Arc::clone(house),
+        line: Arc::clone(line),
+        name,
+        until: call.asked_at + call_limit(&house.options),
+        call,
+    };
+    metrics::gauge!("enrollpay_effects_in_flight").increment(1);
+    let others = house.calls.fetch_add(1, Ordering::Relaxed);
+    if others >= house.options.calls_waiting && !urgency.is_awaited() {
         metrics::counter!("enrollpay_mailbox_rejected_total", "kind" => "effect").increment(1);
         return None;
     }
-    let call = Arc::new(Call {
-        asked_at: Instant::now(),
-    });
-    let handle = Arc::downgrade(&call);
-    let under_way = UnderWay { line, name, call };
-    metrics::gauge!("enrollpay_effects_in_flight").increment(1);
     let (house, stored, effect) = (Arc::clone(house), Arc::clone(stored), effect.clone());
     let caller = house.caller.clone();
     caller.spawn(async move {
@@ -86,21 +67,43 @@ pub(super) fn start(
     Some(handle)
 }
 
-/// Counts a call for as long as it exists.
+/// A call for as long as it exists, from its asking until its answer was told.
 struct UnderWay {
+    house: Arc<House>,
     line: Arc<Line>,
     name: &'static str,
     call: Arc<Call>,
+    /// Waiting for a turn counts: an order call must not reach the provider after the heart has
+    /// concluded from its silence that it never will.
+    until: Instant,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.line.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.house.calls.fetch_sub(1, Ordering::Relaxed);
         metrics::gauge!("enrollpay_effects_in_flight").decrement(1);
     }
 }
 
-fn account_of(stored: &StoredOrder, effect: &Effect) -> Option<AccountId> {
+impl UnderWay {
+    /// One call in its turn. Where there will be none, whoever waits hears `unknown` at once; where
+    /// nobody does, the row says when it is due again, and `None` changes nothing.
+    async fn in_turn<T>(&self, kind: Kind, unknown: T, call: impl Future<Output = T>) -> Option<T> {
+        let urgency = self.call.urgency;
+        let Some(turn) = self.line.turn(kind, urgency, &self.call, self.until).await else {
+            return (urgency.is_awaited() && !self.call.is_superseded()).then_some(unknown);
+        };
+        let (answer, outcome) = observed(tokio::time::timeout_at(self.until, call)).await;
+        turn.came_to(match answer {
+            Ok(_) => outcome,
+            Err(_) => Some(Outcome::Timeout),
+        });
+        Some(answer.unwrap_or(unknown))
+    }
+}
+
+/// Whose provider an effect asks.
+pub(super) fn account_of(stored: &StoredOrder, effect: &Effect) -> Option<AccountId> {
     let attempt = match effect {
         Effect::MakeTrade { attempt }
         | Effect::QueryTrade { attempt }
@@ -113,70 +116,9 @@ fn account_of(stored: &StoredOrder, effect: &Effect) -> Option<AccountId> {
 }
 
 async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_way: &UnderWay) {
-    let line = &under_way.line;
-    let provider = &*line.provider;
-    // Waiting for a turn counts: an order call must not reach the provider after the heart has
-    // concluded from its silence that it never will.
-    let until = under_way.call.asked_at + call_limit(&house.options);
-    let Ok(Ok(_turn)) = tokio::time::timeout_at(until, line.turns.acquire()).await else {
-        return;
-    };
-    if Instant::now() >= until {
-        return;
-    }
     let id = stored.order.id;
-    let command = match effect {
-        Effect::MakeTrade { attempt } => {
-            let asked =
-                tokio::time::timeout_at(until, make(house, provider, stored, *attempt)).await;
-            let answer = asked.unwrap_or(TradeAnswer::Unknown);
-            crash_point("c4");
-            Command::TradeAnswer {
-                attempt: *attempt,
-                answer,
-            }
-        }
-        Effect::QueryTrade { attempt } => {
-            let number = OutTradeNo {
-                order: id,
-                attempt: *attempt,
-            };
-            let asked = tokio::time::timeout_at(until, provider.query_trade(number)).await;
-            let state = asked.unwrap_or(TradeState::Unknown);
-            Command::QueryAnswer {
-                attempt: *attempt,
-                answer: query_answer(house, provider, number, state),
-            }
-        }
-        Effect::CloseTrade { attempt } => {
-            let number = OutTradeNo {
-                order: id,
-                attempt: *attempt,
-            };
-            let asked = tokio::time::timeout_at(until, provider.close_trade(number)).await;
-            crash_point("c10");
-            Command::CloseAnswer {
-                attempt: *attempt,
-                answer: asked.unwrap_or(CloseAnswer::Unknown),
-            }
-        }
-        Effect::Refund { refund } | Effect::RepairRefund { refund } => {
-            let asked = async {
-                if matches!(effect, Effect::Refund { .. }) {
-                    give_back(house, provider, stored, *refund).await
-                } else {
-                    repair(house, provider, stored, *refund).await
-                }
-            };
-            let answer = tokio::time::timeout_at(until, asked)
-                .await
-                .unwrap_or(RefundAnswer::Unknown);
-            crash_point("c12");
-            Command::RefundAnswer {
-                refund: *refund,
-                answer,
-            }
-        }
+    let Some(command) = ask(house, stored, effect, under_way).await else {
+        return;
     };
     let told = Orders::of(Arc::clone(house))
         .tell_answer(
@@ -196,6 +138,61 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
     }
 }
 
+/// The provider's answer as a command; `None` where nothing was asked and nobody waits.
+async fn ask(
+    house: &House,
+    stored: &StoredOrder,
+    effect: &Effect,
+    under_way: &UnderWay,
+) -> Option<Command> {
+    let provider = &*under_way.line.provider;
+    let number = |attempt| OutTradeNo {
+        order: stored.order.id,
+        attempt,
+    };
+    Some(match effect {
+        Effect::MakeTrade { attempt } => {
+            let answer = make(house, provider, stored, *attempt, under_way).await?;
+            crash_point("c4");
+            Command::TradeAnswer {
+                attempt: *attempt,
+                answer,
+            }
+        }
+        Effect::QueryTrade { attempt } => {
+            let number = number(*attempt);
+            let call = provider.query_trade(number);
+            let state = under_way.in_turn(Kind::Query, TradeState::Unknown, call);
+            Command::QueryAnswer {
+                attempt: *attempt,
+                answer: query_answer(house, provider, number, state.await?),
+            }
+        }
+        Effect::CloseTrade { attempt } => {
+            let call = provider.close_trade(number(*attempt));
+            let answer = under_way.in_turn(Kind::Close, CloseAnswer::Unknown, call);
+            let answer = answer.await?;
+            crash_point("c10");
+            Command::CloseAnswer {
+                attempt: *attempt,
+                answer,
+            }
+        }
+        Effect::Refund { refund } | Effect::RepairRefund { refund } => {
+            let answer = if matches!(effect, Effect::Refund { .. }) {
+                give_back(house, provider, stored, *refund, under_way).await?
+            } else {
+                repair(house, provider, stored, *refund, under_way).await?
+            };
+            crash_point("c12");
+            Command::RefundAnswer {
+                refund: *refund,
+                answer,
+            }
+        }
+    })
+}
+
 /// Shorter than the heart's own limit, by a margin for what is on the wire already.
 fn call_limit(options: &Options) -> Duration {
     let most = u64::try_from(CALL_TIMEOUT_MS - WIRE_MARGIN_MS).unwrap_or_default();
@@ -207,14 +204,23 @@ async fn make(
     provider: &dyn Provider,
     stored: &StoredOrder,
     attempt: AttemptNumber,
-) -> TradeAnswer {
-    match requests::trade(house, stored, attempt).await {
-        Ok(request) => provider.make_trade(&request).await,
+    under_way: &UnderWay,
+) -> Option<TradeAnswer> {
+    let request = match requests::trade(house, stored, attempt).await {
+        Ok(request) => request,
         Err(error) => {
             tracing::error!(order = %stored.order.id, %error, "a trade could not be asked for");
-            TradeAnswer::Unknown
+            return Some(TradeAnswer::Unknown);
         }
+    };
+    let call = provider.make_trade(&request);
+    if request.product == Product::AlipayWap {
+        // Its link is signed here: nobody is asked.
+        return Some(call.await);
     }
+    under_way
+        .in_turn(Kind::Order, TradeAnswer::Unknown, call)
+        .await
 }
 
 async fn give_back(
@@ -222,18 +228,25 @@ async fn give_back(
     provider: &dyn Provider,
     stored: &StoredOrder,
     refund: RefundId,
-) -> RefundAnswer {
+    under_way: &UnderWay,
+) -> Option<RefundAnswer> {
     let (request, tried_before) = match requests::refund(house, stored, refund).await {
         Ok(request) => request,
-        Err(error) => return not_asked(stored, &error),
+        Err(error) => return Some(not_asked(stored, &error)),
     };
     if tried_before {
-        let answer = provider.query_refund(&request).await;
+        let call = provider.query_refund(&request);
+        let answer = under_way
+            .in_turn(Kind::RefundQuery, RefundAnswer::Unknown, call)
+            .await?;
         if answer != RefundAnswer::Unknown {
-            return answer;
+            return Some(answer);
         }
     }
-    provider.refund(&request).await
+    let call = provider.refund(&request);
+    under_way
+        .in_turn(Kind::Refund, RefundAnswer::Unknown, call)
+        .await
 }
 
 async fn repair(
@@ -241,15 +254,22 @@ async fn repair(
     provider: &dyn Provider,
     stored: &StoredOrder,
     refund: RefundId,
-) -> RefundAnswer {
+    under_way: &UnderWay,
+) -> Option<RefundAnswer> {
     let asked = async {
         let (request, _) = requests::refund(house, stored, refund).await?;
         let destination = requests::destination(house, stored, refund).await?;
-        Ok(provider.repair_refund(&request, &destination).await)
+        Ok((request, destination))
     };
-    asked
-        .await
-        .unwrap_or_else(|error| not_asked(stored, &error))
+    match asked.await {
+        Ok((request, destination)) => {
+            let call = provider.repair_refund(&request, &destination);
+            under_way
+                .in_turn(Kind::Refund, RefundAnswer::Unknown, call)
+                .await
+        }
+        Err(error) => Some(not_asked(stored, &error)),
+    }
 }
 
 fn not_asked(stored: &StoredOrder, error: &CannotAsk) -> RefundAnswer {

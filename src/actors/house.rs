@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
 use super::committer::{Committer, Verdict};
-use super::effects::Line;
+use super::line::{Line, Parked, Room};
+use super::messages::Tell;
 use super::options::{Options, Parts};
 use super::shard::Shard;
 use super::watch::Board;
@@ -35,6 +36,8 @@ pub(super) struct House {
     /// Where provider calls run.
     pub caller: ArbiterHandle,
     pub lines: HashMap<AccountId, Arc<Line>>,
+    /// Due orders that wait for room in one of the lines.
+    pub parked: Parked,
     /// Events written to the outbox since the start: wakes the relay.
     pub outbox_written: watch::Sender<u64>,
     pub tracker: TaskTracker,
@@ -49,6 +52,8 @@ pub(super) struct House {
     pub live: Vec<AtomicUsize>,
     pub live_total: AtomicUsize,
     pub restarts: AtomicU64,
+    /// Provider calls that wait or are under way.
+    pub calls: AtomicUsize,
 }
 
 impl std::fmt::Debug for House {
@@ -70,8 +75,24 @@ impl House {
         &self.threads[usize::from(shard) % self.threads.len()]
     }
 
-    pub(super) async fn commit(&self, shard: u16, transaction: Transaction) -> Verdict {
-        self.thread_of(shard).committer.commit(transaction).await
+    /// `is_tick`: nobody waits for it, and whoever is waited for goes first.
+    pub(super) async fn commit(
+        &self,
+        shard: u16,
+        transaction: Transaction,
+        is_tick: bool,
+    ) -> Verdict {
+        let committer = &self.thread_of(shard).committer;
+        committer.commit(transaction, is_tick).await
+    }
+
+    /// Has an order decided that was due, and has room now.
+    pub(super) fn wake(&self, id: OrderId, room: Room) {
+        let shard = usize::from(self.shard_of(id));
+        if let Some(shard) = self.shards.get().and_then(|shards| shards.get(shard)) {
+            // Past the shard's mailbox bound: rooms are few.
+            shard.do_send(Tell::tick(id, Some(room)));
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -2,14 +2,16 @@
 //! way to answer: where an actor ends, the way is dropped, and whoever waits knows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::admission::{Class, Permit};
+use super::line::{Room, Urgency};
 use super::{OrdersError, Reply, Request};
-use crate::order::OrderId;
+use crate::order::{Command, OrderId};
+use crate::store::Actor as Cause;
 
 pub(super) type Answered = Result<Reply, OrdersError>;
 
@@ -22,7 +24,9 @@ pub(super) struct Tell {
     /// `None` for what an order tells itself.
     pub answer: Option<oneshot::Sender<Answered>>,
     /// Held until the command is dealt with.
-    pub _permit: Option<Permit>,
+    pub permit: Option<Permit>,
+    /// Room at its account, given to a due order.
+    pub room: Option<Room>,
     pub pending: Option<Pending>,
     /// Which call this answers, where it answers one.
     pub call: Option<Arc<Call>>,
@@ -33,6 +37,25 @@ impl actix::Message for Tell {
 }
 
 impl Tell {
+    /// What nobody waits for: a time that came.
+    pub(super) fn tick(id: OrderId, room: Option<Room>) -> Self {
+        Self {
+            id,
+            request: Request {
+                command: Command::Tick,
+                actor: Cause::Gateway,
+                request_id: None,
+                writes: Vec::new(),
+            },
+            class: Class::Tick,
+            answer: None,
+            permit: None,
+            room,
+            pending: None,
+            call: None,
+        }
+    }
+
     pub(super) fn answer(mut self, answered: Answered) {
         self.send(answered);
     }
@@ -50,6 +73,27 @@ impl Tell {
 #[derive(Debug)]
 pub(super) struct Call {
     pub asked_at: Instant,
+    pub urgency: Urgency,
+    superseded: AtomicBool,
+}
+
+impl Call {
+    pub(super) fn new(urgency: Urgency) -> Self {
+        Self {
+            asked_at: Instant::now(),
+            urgency,
+            superseded: AtomicBool::new(false),
+        }
+    }
+
+    /// The same was asked anew: where this one still waits for its turn, it need not leave.
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
+    }
 }
 
 /// Counts a message for one actor from when its shard sends it until it is dealt with.

@@ -9,22 +9,25 @@
 //!     ▲                  (starts,     (one command    (decide, check,   (one flush for
 //!     │                   learns       at a time,      commit, decide    many orders)
 //!     │                   the end)     one timer)      again)
-//!     └──────────────── effects (provider calls), sweep (what is due) ◄─────┘
+//!     └──────── effects (provider calls, in their account's line), sweep (what is due) ◄─┘
 //! ```
 //!
 //! Start reading at `orders`, then `order` and `command_path`. `start` brings it all up.
 
 mod admission;
+mod circuit;
 mod command_path;
 mod committer;
 mod effects;
 mod house;
+mod line;
 mod messages;
 mod meters;
 mod options;
 mod order;
 mod orders;
 pub mod ownership;
+mod pace;
 mod requests;
 mod shard;
 mod shards;
@@ -33,9 +36,10 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use options::{EventBody, Options, Parts, Told};
+pub use options::{Budget, EventBody, Options, Parts, Told};
 pub use requests::{CannotAsk, REFUND_COLUMN, REPAIR_COLUMN, refund_slot, repair_slot};
 pub use shards::{Observed, ObservedThread, Shards, start};
+pub use watch::Heard;
 
 use crate::order::{Answer, Command, Refusal};
 use crate::store::{Actor, Rejection, StoreError, StoredOrder, Write};

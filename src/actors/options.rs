@@ -1,11 +1,12 @@
 //! What the shards are started with.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::ownership::Ownership;
 use crate::clock::Clock;
-use crate::order::{EventId, RefundId, Timestamp, WebhookType};
+use crate::order::{AccountId, EventId, RefundId, Timestamp, WebhookType};
 use crate::provider::Providers;
 use crate::random::Random;
 use crate::sealing::Sealer;
@@ -30,9 +31,10 @@ pub struct Options {
     pub group: usize,
     /// Flushes of one thread under way at a time.
     pub flushes: usize,
-    /// Calls under way at one account.
-    pub calls_per_account: usize,
-    /// Calls that wait for their turn at one account; more are dropped, and are due again.
+    /// How much each account is asked; one without a line here has [`Budget::default`].
+    pub budgets: HashMap<AccountId, Budget>,
+    /// Calls that wait or are under way, of all accounts; more are dropped, and are due again, unless
+    /// somebody waits for them.
     pub calls_waiting: usize,
     /// After this, waiting for its turn included, a provider call is given up: its answer is unknown.
     /// At most 25 s: the heart takes an order call for over after 30.
@@ -61,7 +63,7 @@ impl Default for Options {
             live_orders: 1_000_000,
             group: 512,
             flushes: 1,
-            calls_per_account: 64,
+            budgets: HashMap::new(),
             calls_waiting: 8_192,
             call_timeout_ms: 25_000,
             idle_ms: 30_000,
@@ -70,6 +72,34 @@ impl Default for Options {
             sweep_wakes: 256,
             public_url: String::new(),
             ownership: Ownership::default(),
+        }
+    }
+}
+
+/// Calls of one account: how many a second by kind, and how many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub orders: u32,
+    pub queries: u32,
+    pub closes: u32,
+    pub refunds: u32,
+    /// Refunds a second while they fail.
+    pub failing_refunds: u32,
+    pub refund_queries: u32,
+    /// A quarter of them is kept for what somebody waits for.
+    pub at_once: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            orders: 450,
+            queries: 400,
+            closes: 200,
+            refunds: 120,
+            failing_refunds: 5,
+            refund_queries: 240,
+            at_once: 64,
         }
     }
 }

@@ -16,17 +16,22 @@ use tokio::time::Instant;
 use super::admission::Class;
 use super::command_path::{Done, carry_out};
 use super::house::House;
+use super::line::Urgency;
 use super::messages::{Call, Generation, Idle, Leave, Tell};
 use super::shard::Shard;
-use super::{OrdersError, Reply, Request, Verdict, effects};
+use super::{OrdersError, Reply, Verdict, effects};
 use crate::faults::crash_point;
-use crate::order::{Answer, Command, Effect, OrderId, QueryAnswer};
-use crate::store::{Actor as Cause, StoredOrder};
+use crate::order::{Answer, Command, Effect, OrderId, QueryAnswer, TradeAnswer};
+use crate::store::StoredOrder;
 
 /// The least pause between two wake-ups.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 /// After a tick that could not be carried out.
 const SLEEP_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// While a line wakes it as soon as there is room: only in case that was lost.
+const SLEEP_WITHOUT_ROOM: Duration = Duration::from_mins(1);
+/// After a tick for which too much was under way: this, and up to as much again.
+const SLEEP_IN_CROWD: Duration = Duration::from_millis(200);
 /// An order that is due within this stays in memory.
 const DUE_SOON_MS: i64 = 60_000;
 
@@ -66,12 +71,13 @@ impl OrderActor {
         }
     }
 
-    fn begin(&mut self, tell: Tell, context: &mut Context<Self>) {
+    fn begin(&mut self, mut tell: Tell, context: &mut Context<Self>) {
         let house = Arc::clone(&self.house);
         let known = self.stored.clone();
         let (id, shard) = (self.id, self.shard_number);
+        let room = tell.room.take();
         let work = async move {
-            let done = carry_out(&house, shard, id, known, &tell.request).await;
+            let done = carry_out(&house, shard, id, known, &tell.request, room).await;
             (done, tell)
         };
         // Nothing else reaches this order until the commit is answered.
@@ -112,19 +118,21 @@ impl OrderActor {
                 crash_point("c5");
             }
         }
-        if matches!(tell.request.command, Command::QueryAnswer { .. }) {
-            self.house.board.answered(self.shard_number, self.id);
-        }
+        self.hear(&tell.request.command);
         tell.send(done.answered);
         if done.committed && matches!(tell.request.command, Command::Capture(_)) {
             crash_point("c8");
         }
+        let earlier = tell.call.as_ref().map(|call| call.urgency);
         for effect in done.effects {
-            self.dispatch(effect);
+            self.dispatch(effect, &tell.request.command, earlier);
         }
+        drop(done.rooms);
         if tell.class == Class::Tick {
             let pause = if failed {
                 SLEEP_AFTER_FAILURE
+            } else if done.waits_for_room {
+                SLEEP_WITHOUT_ROOM
             } else {
                 SHORTEST_SLEEP
             };
@@ -140,12 +148,42 @@ impl OrderActor {
         }
     }
 
+    /// Lets those who asked know of an answer, also where it changes nothing.
+    fn hear(&self, command: &Command) {
+        let board = &self.house.board;
+        match command {
+            Command::QueryAnswer { attempt, answer } => {
+                let asked_at = self
+                    .stored
+                    .as_ref()
+                    .and_then(|stored| stored.order.attempt(*attempt)?.queries.last_at);
+                let is_known = !matches!(answer, QueryAnswer::Unknown);
+                board.hear(self.shard_number, self.id, |heard| {
+                    heard.query = asked_at.map(|at| (at, is_known)).or(heard.query);
+                });
+            }
+            Command::TradeAnswer {
+                answer: TradeAnswer::Unknown,
+                ..
+            } => board.hear(self.shard_number, self.id, |heard| {
+                heard.trades_unanswered += 1;
+            }),
+            _ => {}
+        }
+    }
+
     /// Calls beside the actor. What is under way already is not asked again, but for a question: the
     /// heart judges an answer by when it asked last, so only the last question's answer may count.
-    fn dispatch(&mut self, effect: Effect) {
+    fn dispatch(&mut self, effect: Effect, command: &Command, earlier: Option<Urgency>) {
         self.under_way.retain(|(_, call)| call.strong_count() > 0);
         if matches!(effect, Effect::QueryTrade { .. }) {
-            self.under_way.retain(|(other, _)| *other != effect);
+            self.under_way.retain(|(other, call)| {
+                let is_same = *other == effect;
+                if is_same && let Some(call) = call.upgrade() {
+                    call.supersede();
+                }
+                !is_same
+            });
         } else if self.under_way.iter().any(|(other, _)| *other == effect) {
             return;
         }
@@ -156,7 +194,8 @@ impl OrderActor {
             Effect::Refund { .. } | Effect::RepairRefund { .. } => crash_point("c11"),
             Effect::QueryTrade { .. } => {}
         }
-        if let Some(call) = effects::start(&self.house, stored, &effect) {
+        let urgency = Urgency::of(&effect, command, earlier, &stored.order);
+        if let Some(call) = effects::start(&self.house, stored, &effect, urgency) {
             self.under_way.push((effect, call));
         }
     }
@@ -194,20 +233,15 @@ impl OrderActor {
     fn wake(&mut self, context: &mut Context<Self>) {
         self.alarm = None;
         if self.due_in().is_some_and(|due| due.is_zero()) && !self.house.is_stopping() {
-            let tick = Tell {
-                id: self.id,
-                request: Request {
-                    command: Command::Tick,
-                    actor: Cause::Gateway,
-                    request_id: None,
-                    writes: Vec::new(),
-                },
-                class: Class::Tick,
-                answer: None,
-                _permit: None,
-                pending: None,
-                call: None,
+            let admission = &self.house.thread_of(self.shard_number).admission;
+            let Some(permit) = admission.admit(Class::Tick) else {
+                // Very many are due at once: each comes back at a moment of its own.
+                let millis = u64::try_from(SLEEP_IN_CROWD.as_millis()).unwrap_or_default();
+                let spread = Duration::from_millis(self.house.parts.random.below(millis));
+                return self.arm(SLEEP_IN_CROWD + spread, context);
             };
+            let mut tick = Tell::tick(self.id, None);
+            tick.permit = Some(permit);
             return self.begin(tick, context);
         }
         if self.is_idle() {

@@ -11,6 +11,7 @@ use super::command_path::timeline;
 use super::house::House;
 use super::messages::{Call, Tell};
 use super::requests::{self, CannotAsk};
+use super::watch::Heard;
 use super::{NewOrder, Orders, OrdersError, Reply, Request, meters};
 use crate::faults::crash_point;
 use crate::order::invariants::check;
@@ -68,7 +69,7 @@ impl Orders {
             writes: new.writes,
         };
         crash_point("c1");
-        match house.commit(shard, transaction).await {
+        match house.commit(shard, transaction, false).await {
             Ok(Ok(())) => {}
             Ok(Err(rejection)) => return Err(OrdersError::Rejected(rejection)),
             Err(error @ StoreError::OutcomeUnknown { .. }) => {
@@ -136,7 +137,8 @@ impl Orders {
             request,
             class,
             answer: Some(answer),
-            _permit: Some(permit),
+            permit: Some(permit),
+            room: None,
             pending: None,
             call,
         });
@@ -169,10 +171,10 @@ impl Orders {
         self.house.board.watch(self.house.shard_of(id), id)
     }
 
-    /// Changes with every answer of the provider to a query of this order, new version or not.
-    /// Subscribe before asking.
-    pub fn answers(&self, id: OrderId) -> watch::Receiver<u64> {
-        self.house.board.answers(self.house.shard_of(id), id)
+    /// What the provider has answered of late about this order; changes with every answer, new version
+    /// or not, usable or not. Subscribe before asking.
+    pub fn heard(&self, id: OrderId) -> watch::Receiver<Heard> {
+        self.house.board.heard(self.house.shard_of(id), id)
     }
 
     /// When this instance began: what was under way before then is under way no more.

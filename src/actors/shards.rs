@@ -1,19 +1,19 @@
 //! All shards of this node: started on their threads, looked at, stopped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor as _, Arbiter, ArbiterHandle};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
-use super::committer::{self, Committer, Work};
-use super::effects::Line;
+use super::committer::{self, Committer, Queue};
 use super::house::{House, Thread};
+use super::line::{Line, Parked};
 use super::messages::Close;
 use super::options::{Options, Parts};
 use super::shard::Shard;
@@ -40,6 +40,8 @@ pub struct Observed {
     pub threads: Vec<ObservedThread>,
     /// Provider calls that wait or are under way.
     pub calls: usize,
+    /// Due orders that wait until their account can ask.
+    pub waiting: usize,
     /// Orders that somebody watches.
     pub watched: usize,
     pub stopping: bool,
@@ -67,7 +69,7 @@ pub fn start(options: Options, parts: Parts) -> Shards {
     };
     let tracker = TaskTracker::new();
     let room = Admission::most(options.queue);
-    let (threads, queues): (Vec<_>, Vec<mpsc::Receiver<Work>>) = hosts
+    let (threads, queues): (Vec<_>, Vec<Queue>) = hosts
         .iter()
         .map(|_| {
             let (committer, queue) = Committer::channel(room);
@@ -81,12 +83,16 @@ pub fn start(options: Options, parts: Parts) -> Shards {
             )
         })
         .unzip();
+    let parked = Parked::default();
     let lines = parts
         .providers
         .iter()
         .map(|provider| {
-            let line = Line::new(Arc::clone(provider), &options);
-            (provider.account().id.clone(), Arc::new(line))
+            let id = provider.account().id.clone();
+            let budget = options.budgets.get(&id).copied().unwrap_or_default();
+            let (provider, random) = (Arc::clone(provider), Arc::clone(&parts.random));
+            let line = Line::new(provider, &budget, random, Arc::clone(&parked));
+            (id, line)
         })
         .collect();
     let numbers = 0..options.shards.max(1);
@@ -98,6 +104,7 @@ pub fn start(options: Options, parts: Parts) -> Shards {
             .as_ref()
             .map_or_else(Arbiter::current, Arbiter::handle),
         lines,
+        parked,
         outbox_written: watch::channel(0).0,
         tracker,
         stopping: AtomicBool::new(false),
@@ -106,6 +113,7 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         live: numbers.clone().map(|_| AtomicUsize::new(0)).collect(),
         live_total: AtomicUsize::new(0),
         restarts: AtomicU64::new(0),
+        calls: AtomicUsize::new(0),
         started_at: parts.clock.now(),
         options,
         parts,
@@ -132,6 +140,17 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         .collect();
     // Set here and nowhere else.
     let _ = house.shards.set(shards);
+    for line in house.lines.values() {
+        let (line, house) = (Arc::clone(line), Arc::clone(&house));
+        let caller = house.caller.clone();
+        caller.spawn(async move {
+            let stop = house.stop_calls.clone();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = line.serve(|id, room| house.wake(id, room)) => {}
+            }
+        });
+    }
     house.caller.spawn(sweep::run(Arc::clone(&house)));
     Shards {
         house,
@@ -139,6 +158,11 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         stop_committers,
         committers_ended,
     }
+}
+
+fn parked(house: &House) -> usize {
+    let parked = house.parked.lock();
+    parked.unwrap_or_else(PoisonError::into_inner).len()
 }
 
 impl Shards {
@@ -164,7 +188,8 @@ impl Shards {
                     queue: thread.committer.depth(),
                 })
                 .collect(),
-            calls: house.lines.values().map(|line| line.busy()).sum(),
+            calls: house.calls.load(Ordering::Relaxed),
+            waiting: parked(house),
             watched: house.board.watched(),
             stopping: house.is_stopping(),
         }

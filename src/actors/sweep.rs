@@ -1,7 +1,8 @@
 //! The sweep: wakes every order whose time has come, whether it is in memory or not. Timers only make
 //! it prompt; this makes it certain, and it is all there is to recovery (reliability, decision 6).
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -9,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::house::House;
 use super::{Orders, Request, Verdict};
-use crate::order::Command;
+use crate::order::{Command, OrderId};
 use crate::store::Actor;
 
 /// Runs until the calls are stopped. The first sweep is at once.
@@ -32,18 +33,28 @@ pub(super) async fn run(house: Arc<House>) {
     }
 }
 
+fn parked(house: &House) -> MutexGuard<'_, HashSet<OrderId>> {
+    house.parked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 async fn sweep(house: &Arc<House>) {
     let orders = Orders::of(Arc::clone(house));
     let page = house.options.sweep_page.max(1);
     loop {
         let now = house.parts.clock.now();
-        let due = match house.parts.store.due(now, page).await {
+        // Those that wait for room are due as well, and must not hide the others.
+        let waiting = parked(house).len();
+        let mut due = match house.parts.store.due(now, page + waiting).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(%error, "the store does not say what is due");
                 return;
             }
         };
+        {
+            let parked = parked(house);
+            due.retain(|id| !parked.contains(id));
+        }
         metrics::gauge!("enrollpay_sweep_due").set(u32::try_from(due.len()).unwrap_or(u32::MAX));
         let full = due.len() >= page;
         let moved = futures_util::stream::iter(due)

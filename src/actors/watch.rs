@@ -5,18 +5,32 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::order::OrderId;
+use crate::order::{OrderId, Timestamp};
 use crate::store::StoredOrder;
 
 #[derive(Debug, Default)]
 struct Cell {
     live: HashMap<OrderId, Arc<StoredOrder>>,
     watched: HashMap<OrderId, watch::Sender<u64>>,
-    /// Counts providers' answers to queries, for those who asked one.
-    answered: HashMap<OrderId, watch::Sender<u64>>,
+    /// What providers answered of late, for those who asked.
+    heard: HashMap<OrderId, (watch::Sender<Heard>, Instant)>,
+}
+
+/// How long an answer is kept for those who will ask the same.
+const HEARD_KEPT: Duration = Duration::from_secs(5);
+
+/// The provider's latest answers about one order, as far as they are remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// When the question was asked whose answer came last, and whether the answer said anything.
+    pub query: Option<(Timestamp, bool)>,
+    /// Order calls that ended without a usable answer.
+    pub trades_unanswered: u64,
 }
 
 #[derive(Debug)]
@@ -66,19 +80,25 @@ impl Board {
             .subscribe()
     }
 
-    /// Changes with every answer of the provider to a query, though it brings no new version.
-    pub(super) fn answers(&self, shard: u16, id: OrderId) -> watch::Receiver<u64> {
-        self.cell(shard)
-            .answered
+    /// Changes with every answer of the provider, though it brings no new version.
+    pub(super) fn heard(&self, shard: u16, id: OrderId) -> watch::Receiver<Heard> {
+        let mut cell = self.cell(shard);
+        let (heard, _) = cell
+            .heard
             .entry(id)
-            .or_insert_with(|| watch::channel(0).0)
-            .subscribe()
+            .or_insert_with(|| (watch::channel(Heard::default()).0, Instant::now()));
+        heard.subscribe()
     }
 
-    pub(super) fn answered(&self, shard: u16, id: OrderId) {
-        if let Some(answered) = self.cell(shard).answered.get(&id) {
-            answered.send_modify(|count| *count += 1);
-        }
+    pub(super) fn hear(&self, shard: u16, id: OrderId, change: impl FnOnce(&mut Heard)) {
+        let mut cell = self.cell(shard);
+        let now = Instant::now();
+        let (heard, at) = cell
+            .heard
+            .entry(id)
+            .or_insert_with(|| (watch::channel(Heard::default()).0, now));
+        *at = now;
+        heard.send_modify(change);
     }
 
     /// Tells whoever watches; the entry goes with its last watcher.
@@ -102,10 +122,9 @@ impl Board {
     pub(super) fn prune(&self) {
         for shard in 0..self.0.len() {
             let mut cell = self.cell(u16::try_from(shard).unwrap_or_default());
-            let is_wanted =
-                |_: &OrderId, sender: &mut watch::Sender<u64>| sender.receiver_count() > 0;
-            cell.watched.retain(is_wanted);
-            cell.answered.retain(is_wanted);
+            cell.watched.retain(|_, sender| sender.receiver_count() > 0);
+            cell.heard
+                .retain(|_, (heard, at)| heard.receiver_count() > 0 || at.elapsed() < HEARD_KEPT);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `[[account]]` to connectors.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -7,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::Keys;
 use super::{AppError, Foundation};
+use crate::actors::Budget;
 use crate::config::{Account, AlipayProduct, Config, ProviderName, Qr};
 use crate::order::{AccountId, CodeMode, Wallet};
 use crate::provider::{Provider, Providers, alipay, wechatpay};
@@ -63,6 +65,37 @@ pub(super) fn connect(
             .collect::<Result<_, _>>()?,
     };
     Ok(Providers::new(connected))
+}
+
+/// How much each account may be asked.
+pub(super) fn budgets(config: &Config, keys: &Keys) -> HashMap<AccountId, Budget> {
+    let usual = &config.budgets;
+    if needs_simulators(config) && keys.demo.is_some() {
+        return HashMap::from([
+            (AccountId::new(DEMO_WECHAT), budget(usual.wechatpay)),
+            (AccountId::new(DEMO_ALIPAY), budget(usual.alipay)),
+        ]);
+    }
+    config
+        .account
+        .iter()
+        .map(|account| {
+            let id = AccountId::new(account.id.as_str());
+            (id, budget(account.budget(usual)))
+        })
+        .collect()
+}
+
+fn budget(configured: crate::config::Budget) -> Budget {
+    Budget {
+        orders: configured.orders_per_second,
+        queries: configured.queries_per_second,
+        closes: configured.closes_per_second,
+        refunds: configured.refunds_per_second,
+        failing_refunds: configured.failing_refunds_per_second,
+        refund_queries: configured.refund_queries_per_second,
+        at_once: usize::try_from(configured.calls_at_once).unwrap_or(usize::MAX),
+    }
 }
 
 /// Does demo mode have to bring its own providers?

@@ -91,6 +91,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             },
             mailbox: config.limits.mailbox,
             live_orders: config.limits.live_orders,
+            budgets: accounts::budgets(&config, &keys),
             public_url: settings.public_url.clone(),
             ownership: ownership.clone(),
             ..actors::Options::default()

@@ -3,8 +3,9 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::Mode;
 use super::finding::Finding;
+use super::sections::{Budget, Budgets};
+use super::{Mode, lenient};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +44,9 @@ pub struct Account {
     pub qr: Qr,
     #[serde(default)]
     pub private_key: Option<SecretString>,
+    /// What differs from its provider's budget.
+    #[serde(default)]
+    pub budget: OwnBudget,
 
     #[serde(default)]
     pub mchid: Option<String>,
@@ -81,7 +85,56 @@ pub struct Account {
     pub precreate_product_code: Option<String>,
 }
 
+/// A [`Budget`] of which every key may be left out.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnBudget {
+    #[serde(default, deserialize_with = "lenient::optional")]
+    orders_per_second: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    queries_per_second: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    closes_per_second: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    refunds_per_second: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    failing_refunds_per_second: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    refund_queries_per_second: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    calls_at_once: Option<u32>,
+}
+
+impl OwnBudget {
+    fn over(&self, usual: Budget) -> Budget {
+        let or = |own: Option<u32>, usual| own.unwrap_or(usual);
+        Budget {
+            orders_per_second: or(self.orders_per_second, usual.orders_per_second),
+            queries_per_second: or(self.queries_per_second, usual.queries_per_second),
+            closes_per_second: or(self.closes_per_second, usual.closes_per_second),
+            refunds_per_second: or(self.refunds_per_second, usual.refunds_per_second),
+            failing_refunds_per_second: or(
+                self.failing_refunds_per_second,
+                usual.failing_refunds_per_second,
+            ),
+            refund_queries_per_second: or(
+                self.refund_queries_per_second,
+                usual.refund_queries_per_second,
+            ),
+            calls_at_once: or(self.calls_at_once, usual.calls_at_once),
+        }
+    }
+}
+
 impl Account {
+    /// How much this account's provider may be asked: its own keys over the provider's.
+    pub fn budget(&self, budgets: &Budgets) -> Budget {
+        self.budget.over(match self.provider {
+            ProviderName::Wechatpay => budgets.wechatpay,
+            ProviderName::Alipay => budgets.alipay,
+        })
+    }
+
     pub(super) fn validate(&self, index: usize, mode: Mode) -> Vec<Finding> {
         let mut findings = Vec::new();
         let key = |name: &str| format!("account[{index}].{name}");

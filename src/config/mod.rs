@@ -13,11 +13,11 @@ mod sections;
 
 use std::path::{Path, PathBuf};
 
-pub use account::{Account, AlipayProduct, ProviderName, Qr};
+pub use account::{Account, AlipayProduct, OwnBudget, ProviderName, Qr};
 pub use finding::{ConfigError, Finding};
 pub use sections::{
-    Admin, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat, Order,
-    Reconciliation, Retention, Secrets, Server, Shards, Simulator, Store, Webhooks,
+    Admin, Budget, Budgets, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat,
+    Order, Reconciliation, Retention, Secrets, Server, Shards, Simulator, Store, Webhooks,
 };
 
 /// Every key with its default and its reason; compiled in, so that the binary alone is enough.
@@ -57,6 +57,7 @@ pub struct Config {
     pub secrets: Secrets,
     pub order: Order,
     pub limits: Limits,
+    pub budgets: Budgets,
     pub webhooks: Webhooks,
     pub reconciliation: Reconciliation,
     pub retention: Retention,
@@ -274,8 +275,17 @@ impl Config {
             }
         }
         findings.extend(self.secrets.validate(self.mode));
+        let budgets = &self.budgets;
+        let mut usual = budgets.wechatpay.validate("budgets.wechatpay");
+        usual.extend(budgets.alipay.validate("budgets.alipay"));
+        let accounts_inherit_sense = usual.is_empty();
+        findings.extend(usual);
         for (index, account) in self.account.iter().enumerate() {
             findings.extend(account.validate(index, self.mode));
+            if accounts_inherit_sense {
+                let budget = account.budget(budgets);
+                findings.extend(budget.validate(&format!("account[{index}].budget")));
+            }
             if self.account[..index]
                 .iter()
                 .any(|other| other.id == account.id)

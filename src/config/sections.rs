@@ -206,6 +206,64 @@ pub struct Limits {
     pub mailbox: usize,
 }
 
+/// How much each provider is asked, unless an account says otherwise.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budgets {
+    pub wechatpay: Budget,
+    pub alipay: Budget,
+}
+
+/// Calls a second of one account, by kind, and calls at once. At least 1 each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    #[serde(deserialize_with = "lenient::plain")]
+    pub orders_per_second: u32,
+    #[serde(deserialize_with = "lenient::plain")]
+    pub queries_per_second: u32,
+    #[serde(deserialize_with = "lenient::plain")]
+    pub closes_per_second: u32,
+    #[serde(deserialize_with = "lenient::plain")]
+    pub refunds_per_second: u32,
+    /// While they fail.
+    #[serde(deserialize_with = "lenient::plain")]
+    pub failing_refunds_per_second: u32,
+    #[serde(deserialize_with = "lenient::plain")]
+    pub refund_queries_per_second: u32,
+    #[serde(deserialize_with = "lenient::plain")]
+    pub calls_at_once: u32,
+}
+
+impl Budget {
+    const MOST: u32 = 100_000;
+
+    pub(super) fn validate(&self, prefix: &str) -> Vec<Finding> {
+        [
+            ("orders_per_second", self.orders_per_second),
+            ("queries_per_second", self.queries_per_second),
+            ("closes_per_second", self.closes_per_second),
+            ("refunds_per_second", self.refunds_per_second),
+            (
+                "failing_refunds_per_second",
+                self.failing_refunds_per_second,
+            ),
+            ("refund_queries_per_second", self.refund_queries_per_second),
+            ("calls_at_once", self.calls_at_once),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !(1..=Self::MOST).contains(value))
+        .map(|(name, value)| {
+            Finding::new(
+                &format!("{prefix}.{name}"),
+                value.to_string(),
+                "1 to 100000",
+            )
+        })
+        .collect()
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhooks {

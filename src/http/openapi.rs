@@ -489,6 +489,9 @@ pub struct OrderListBody {
 pub struct QueriedBody {
     #[schema(pattern = "^order_query$")]
     object: String,
+    /// What asking came to.
+    #[schema(pattern = "^(paid|unpaid|nothing_to_ask|provider_unreachable)$")]
+    outcome: String,
     /// When the provider was last asked; null where there is nothing to ask about.
     #[schema(format = "date-time")]
     as_of: Option<String>,

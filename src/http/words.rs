@@ -265,6 +265,7 @@ words! {
     trouble_text: "您的订单不受影响，请稍后刷新。如已付款，请勿重复支付", "Your order is safe; reload in a moment. If you have paid, do not pay again";
 
     // Answers to a press.
+    answer_unreachable: "支付机构暂未答复，支付结果尚不能确定，系统会继续自动查询。如已付款，请勿重复支付", "The payment provider has not answered yet, so the result is not known; we keep asking. If you have paid, do not pay again";
     answer_unpaid: "暂未查到付款记录（{time} 查询）。如刚付款，请 10 秒后再查", "No payment found yet (checked {time}). If you just paid, check again in 10 s";
     answer_paid: "已查到付款（{time} 查询）", "Payment found (checked {time})";
     answer_wallet_busy: "支付平台繁忙，稍后会自动再查", "The wallet is busy; we will check again by ourselves";

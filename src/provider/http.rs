@@ -4,6 +4,7 @@
 //! no proxies from the environment, bodies of at most [`BODY_LIMIT`] bytes. Bill files have their own
 //! limits: [`FILE_LIMIT`] and [`FILE_TIMEOUT`].
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -89,6 +90,30 @@ impl From<Failure> for Outcome {
     }
 }
 
+tokio::task_local! {
+    static OBSERVED: Cell<Option<Outcome>>;
+}
+
+/// A call to a provider, and what became of it on the wire: the last outcome noted inside, but a
+/// refusal for asking too often is never forgotten. `None`: nothing was sent.
+pub async fn observed<T>(call: impl Future<Output = T>) -> (T, Option<Outcome>) {
+    let call = async {
+        let answer = call.await;
+        (answer, OBSERVED.with(Cell::get))
+    };
+    OBSERVED.scope(Cell::new(None), call).await
+}
+
+/// Notes what became of a call, for whoever observes it.
+pub fn note(outcome: Outcome) {
+    // Nobody need observe.
+    let _ = OBSERVED.try_with(|observed| {
+        if observed.get() != Some(Outcome::Limited) {
+            observed.set(Some(outcome));
+        }
+    });
+}
+
 /// The client of one account.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -164,6 +189,7 @@ impl Client {
 
     /// Records one call: `operation` is one of a few words of ours.
     pub fn record(&self, operation: &'static str, outcome: Outcome, started: Instant) {
+        note(outcome);
         metrics::histogram!(
             "enrollpay_provider_request_duration_seconds",
             "provider" => self.provider,

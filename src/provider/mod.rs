@@ -25,6 +25,7 @@ use secrecy::SecretString;
 use crate::order::command::{CloseAnswer, RefundAnswer, TradeAnswer};
 use crate::order::{AccountId, Fen, OutTradeNo, Product, Timestamp, Wallet};
 pub use bill::{Bill, BillError, BillKind};
+pub use http::{Outcome, note, observed};
 
 /// One school's account at one provider.
 #[async_trait]

@@ -1,7 +1,9 @@
 //! The heart's shell: what is on disk before what is said, who is let in, how actors end and orders
 //! go on.
 
+pub mod bank;
 pub mod bench;
+pub mod virtual_house;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

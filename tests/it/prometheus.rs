@@ -50,6 +50,16 @@ const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
     ),
     ("enrollpay_sweep_due", "every order has its actor"),
     (
+        "enrollpay_provider_calls_waiting",
+        "no call waits until the scrape",
+    ),
+    ("enrollpay_provider_orders_waiting", "the accounts keep up"),
+    (
+        "enrollpay_provider_limited_total",
+        "the simulators refuse no load",
+    ),
+    ("enrollpay_provider_circuits_open", "the simulators answer"),
+    (
         "enrollpay_provider_clock_offset_seconds",
         "the simulators have our clock",
     ),

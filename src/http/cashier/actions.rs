@@ -263,7 +263,8 @@ async fn ask(press: &Press) -> End {
     let at = asked.as_of.unwrap_or_else(|| deps.clock.now());
     let said = match asked.stored.order.settlement {
         Settlement::Paid { .. } => Said::Paid(at),
-        _ => Said::Unpaid(at),
+        _ if asked.answered => Said::Unpaid(at),
+        _ => Said::Unreachable,
     };
     End::Page(asked.stored, Some(said))
 }

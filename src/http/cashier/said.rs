@@ -19,6 +19,8 @@ pub enum Said {
     Paid(Timestamp),
     /// Asked at this time: no payment known.
     Unpaid(Timestamp),
+    /// Asked, and the provider did not say.
+    Unreachable,
     WalletBusy,
     Closing,
     TooMany {
@@ -34,6 +36,7 @@ impl Said {
         match self {
             Self::Paid(at) => fill(words.answer_paid, &[("time", &zone.clock(at))]),
             Self::Unpaid(at) => fill(words.answer_unpaid, &[("time", &zone.clock(at))]),
+            Self::Unreachable => words.answer_unreachable.to_owned(),
             Self::WalletBusy => words.answer_wallet_busy.to_owned(),
             Self::Closing => words.answer_closing.to_owned(),
             Self::TooMany { seconds } => {
@@ -49,6 +52,7 @@ impl Said {
         let (word, number) = match self {
             Self::Paid(at) => ("paid", at.as_millis()),
             Self::Unpaid(at) => ("unpaid", at.as_millis()),
+            Self::Unreachable => ("unreachable", 0),
             Self::WalletBusy => ("busy", 0),
             Self::Closing => ("closing", 0),
             Self::TooMany { seconds } => ("many", seconds),
@@ -65,6 +69,7 @@ impl Said {
         Some(match word {
             "paid" => Self::Paid(Timestamp::from_millis(number)),
             "unpaid" => Self::Unpaid(Timestamp::from_millis(number)),
+            "unreachable" => Self::Unreachable,
             "busy" => Self::WalletBusy,
             "closing" => Self::Closing,
             "many" => Self::TooMany {
@@ -109,6 +114,7 @@ mod tests {
         for said in [
             Said::Paid(at),
             Said::Unpaid(at),
+            Said::Unreachable,
             Said::WalletBusy,
             Said::Closing,
             Said::TooMany { seconds: 12 },

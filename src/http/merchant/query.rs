@@ -16,7 +16,8 @@ use crate::http::{Deps, openapi, queries};
     summary = "Ask the provider now",
     description = "Asks the provider about the live attempt and answers with the order afterwards. At \
         most one provider query per order in 2 s: more share its answer, and as_of says when the \
-        provider was asked. null: there is nothing to ask about.",
+        provider was asked. null: there is nothing to ask about. outcome provider_unreachable: the \
+        provider gave no usable answer, and nothing is known that was not known before.",
     params(openapi::OrderIdPath, openapi::IdempotencyKey),
     responses(
         (status = 200, description = "The order, and when the provider was asked", body = openapi::QueriedBody),
@@ -44,6 +45,7 @@ async fn query(intent: &Intent<'_>, request: &HttpRequest) -> Result<Answer, Sto
     .await?;
     Ok(Answer::ok(json!({
         "object": "order_query",
+        "outcome": asked.outcome(),
         "as_of": asked.as_of.map(|at| view.time(at)),
         "server_time": view.time(deps.clock.now()),
         "order": order_json(deps, view, &asked.stored).await?,

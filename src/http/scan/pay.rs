@@ -164,8 +164,10 @@ async fn pay(deps: &Deps, claimant: &Claimant) -> Result<HttpResponse, Problem> 
     let (id, number) = (scanned.stored.order.id, scanned.attempt.number);
     let deadline = Instant::now() + WAIT_FOR_TRADE;
     let mut watch = deps.orders.watch(id);
+    let mut heard = deps.orders.heard(id);
     loop {
         watch.borrow_and_update();
+        let before = heard.borrow_and_update().trades_unanswered;
         let command = Command::Pay {
             attempt: number,
             payer: *payer,
@@ -192,7 +194,14 @@ async fn pay(deps: &Deps, claimant: &Claimant) -> Result<HttpResponse, Problem> 
         }
         // Wait for news of the trade before pressing again: every press may repeat the call.
         loop {
-            settled(&mut watch, deadline).await;
+            tokio::select! {
+                () = settled(&mut watch, deadline) => {}
+                Ok(()) = heard.changed() => {}
+            }
+            if heard.borrow_and_update().trades_unanswered > before {
+                return busy(deps, claimant, &found).await;
+            }
+            watch.borrow_and_update();
             let read = deps.orders.read(id).await;
             let read = read.map_err(|error| refusal::unanswered(&error, &deps.view()))?;
             let is_news = read.is_some_and(|stored| is_decided(&stored, number));

@@ -4,7 +4,7 @@
 //!   Query ──unpaid──► Close ──closed──► Confirm ──closed──► the attempt's end
 //!     │ ▲               │ ▲ │              │ │
 //!     │ └──already paid─┘ └─┼──unpaid──────┘ └──not found──► again after the call's own timeout
-//!     │                     └──too early: again in 5 s
+//!     │                     └──too early: again in 5 s, a query now and then
 //!     └──not found (Alipay)──► Wait until time_expire + 30 s ──still not found──► the end
 //! ```
 //!
@@ -13,8 +13,8 @@
 //! nothing only ever brings that time nearer: repeated ones change nothing, none can starve it.
 
 use super::{
-    BACK_OFF_MS, CALL_TIMEOUT_MS, CLOSE_AGAIN_MS, Draft, LINK_GRACE_MS, NO_ANSWER_MS,
-    WAIT_EVERY_MS, already, doubled,
+    ASK_BETWEEN_CLOSES_MS, BACK_OFF_MS, CALL_TIMEOUT_MS, CLOSE_AGAIN_MS, Draft, LINK_GRACE_MS,
+    NO_ANSWER_MS, WAIT_EVERY_MS, already, doubled,
 };
 use crate::order::attempt::{
     Attempt, Closing, ClosingCause, ClosingStep, Phase, Trade, TradeStanding,
@@ -226,10 +226,19 @@ pub(super) fn close_answered(
         }
         CloseAnswer::NotYet => {
             let next_at = now.plus_ms(CLOSE_AGAIN_MS);
+            // Closing says nothing of a payment by itself: questions stay at most 30 s apart.
+            let is_quiet = order.attempt(number).is_some_and(|attempt| {
+                let asked = attempt.queries.last_at;
+                asked.is_none_or(|asked| next_at.since(asked) >= ASK_BETWEEN_CLOSES_MS)
+            });
             if next_at < closing.next_at {
                 draft.push(Event::ClosingMoved {
                     attempt: number,
-                    step: ClosingStep::Close,
+                    step: if is_quiet {
+                        ClosingStep::Query
+                    } else {
+                        ClosingStep::Close
+                    },
                     next_at,
                     tries: 1,
                 });

@@ -40,6 +40,8 @@ pub const QUERY_SPACING_MS: i64 = 2_000;
 pub const NO_ANSWER_MS: i64 = 10_000;
 /// A close that came too early is repeated this often (contract §1).
 pub const CLOSE_AGAIN_MS: i64 = 5_000;
+/// While closes come too early, a question goes before one that is this long after the last.
+pub const ASK_BETWEEN_CLOSES_MS: i64 = 20_000;
 /// The first and the longest pause of the closing's back-off.
 pub const BACK_OFF_MS: (i64, i64) = (2_000, 30_000);
 /// How long after its `time_expire` a link or code that the provider does not know may still turn

@@ -267,7 +267,9 @@ pub enum Commits {
 /// The store, with a gate before its commits.
 #[derive(Debug)]
 pub struct Gate {
-    store: SqliteStore,
+    store: Arc<SqliteStore>,
+    /// Virtual time waits for the store, as real time would hardly be noticed to pass.
+    holds_time: bool,
     /// How many commits may pass: very many, unless a test closes it.
     open: Semaphore,
     commits: AtomicU8,
@@ -278,6 +280,35 @@ pub struct Gate {
 const WIDE: usize = Semaphore::MAX_PERMITS / 2;
 
 impl Gate {
+    /// A store in `folder`. `holds_time`: for runtimes whose clock is paused.
+    pub fn over(folder: &Path, clock: Arc<dyn Clock>, holds_time: bool) -> Arc<Self> {
+        let store = SqliteStore::open(folder.join("orders.db"), SqliteOptions::new(clock)).unwrap();
+        Arc::new(Self {
+            store: Arc::new(store),
+            holds_time,
+            open: Semaphore::new(WIDE),
+            commits: AtomicU8::new(Commits::Pass as u8),
+            groups: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// Asks the store; where time is virtual, on a thread for which it stands still.
+    async fn asked<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        ask: impl FnOnce(Arc<SqliteStore>) -> F,
+    ) -> T {
+        let asked = ask(Arc::clone(&self.store));
+        if self.holds_time {
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::spawn_blocking(move || runtime.block_on(asked))
+                .await
+                .unwrap()
+        } else {
+            asked.await
+        }
+    }
+
     /// No commit passes until `open`.
     pub fn shut(&self) {
         let forgotten = self.open.forget_permits(WIDE);
@@ -324,7 +355,9 @@ impl Store for Gate {
         if mode == Commits::RequestLost as u8 {
             return Err(lost());
         }
-        let verdicts = self.store.commit(transactions).await?;
+        let verdicts = self
+            .asked(|store| async move { store.commit(transactions).await })
+            .await?;
         if mode == Commits::AnswerLost as u8 {
             return Err(lost());
         }
@@ -332,7 +365,8 @@ impl Store for Gate {
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError> {
-        self.store.order(id).await
+        self.asked(move |store| async move { store.order(id).await })
+            .await
     }
     async fn order_by_number(
         &self,
@@ -355,13 +389,16 @@ impl Store for Gate {
             .await
     }
     async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError> {
-        self.store.due(until, limit).await
+        self.asked(move |store| async move { store.due(until, limit).await })
+            .await
     }
     async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError> {
         self.store.timeline(order).await
     }
     async fn personal(&self, order: OrderId, slot: &str) -> Result<Option<Sealed>, StoreError> {
-        self.store.personal(order, slot).await
+        let slot = slot.to_owned();
+        self.asked(move |store| async move { store.personal(order, &slot).await })
+            .await
     }
     async fn token(
         &self,
@@ -597,13 +634,8 @@ impl Bench {
         let sealing: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let sealer = Sealer::new(&[(1, [3; 32])], &[1; 32], &[2; 32], sealing);
         let ahead_ms = Arc::new(AtomicI64::new(0));
-        let gate = Arc::new(Gate {
-            store: open(folder.path(), &clock, &ahead_ms),
-            open: Semaphore::new(WIDE),
-            commits: AtomicU8::new(Commits::Pass as u8),
-            groups: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-        });
+        let store_clock = Ahead(clock.clone(), Arc::clone(&ahead_ms));
+        let gate = Gate::over(folder.path(), Arc::new(store_clock), false);
         let provider = Arc::new(FakeProvider::new());
         let body = Arc::new(Body::default());
         let parts = Parts {
@@ -762,15 +794,6 @@ impl Clock for Ahead {
     fn now(&self) -> Timestamp {
         self.0.now().plus_ms(self.1.load(Ordering::SeqCst))
     }
-}
-
-fn open(folder: &Path, clock: &ManualClock, ahead_ms: &Arc<AtomicI64>) -> SqliteStore {
-    let clock = Ahead(clock.clone(), Arc::clone(ahead_ms));
-    SqliteStore::open(
-        folder.join("orders.db"),
-        SqliteOptions::new(Arc::new(clock)),
-    )
-    .unwrap()
 }
 
 pub fn request(command: Command) -> Request {
