@@ -235,9 +235,15 @@ fn side(row: &Parsing<'_>, whose: &str) -> Read<Option<Side>> {
 }
 
 fn rows_query(filter: &RowFilter) -> String {
-    let mut sql = "SELECT * FROM reconciliation_rows
+    // SQLite does not know how few they are, and would read all of the run.
+    let few = filter
+        .verdict
+        .filter(|verdict| *verdict != Verdict::Matched);
+    let by = few.map_or("", |_| "INDEXED BY reconciliation_differences");
+    let mut sql = format!(
+        "SELECT * FROM reconciliation_rows {by}
          WHERE account = ?1 AND date = ?2 AND run = ?3 AND number > ?4"
-        .to_owned();
+    );
     match filter.verdict {
         Some(Verdict::Matched) => sql.push_str(" AND verdict = 'matched'"),
         // As the partial index has it.
