@@ -414,6 +414,7 @@ async fn a_silent_provider_is_asked_again_under_the_same_number_until_its_notice
         *gateway.wechat.notice.lock().unwrap() = Some(Notice::Refund {
             notice_id: "n-1".to_owned(),
             news: news.clone(),
+            success: None,
         });
         let told = gateway
             .send(
