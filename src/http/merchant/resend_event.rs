@@ -25,6 +25,7 @@ use crate::store::DeliveryState;
         (status = 200, description = "It is pending", body = openapi::ResentBody),
         (status = 404, description = "not_found: unknown, or another merchant's", body = openapi::ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "request_in_progress", body = openapi::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "erased: the payer's data is gone, and the event with it", body = openapi::ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "idempotency_key_reused", body = openapi::ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -56,11 +57,11 @@ async fn resend(intent: &Intent<'_>, request: &HttpRequest) -> Result<Answer, St
         .ok_or_else(Problem::not_found)?;
     intent.about(event.order);
     if event.body.is_erased() {
-        return Err(Problem::new(
+        let problem = Problem::new(
             Code::Erased,
             "The event was erased together with the payer's data: it is sent no more.",
-        )
-        .into());
+        );
+        return Err(problem.with("order_id", event.order.to_string()).into());
     }
     if event.state != DeliveryState::Pending {
         let again = event.again(deps.clock.now(), "asked for by the merchant");

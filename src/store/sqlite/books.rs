@@ -183,7 +183,11 @@ pub(super) fn evidence_row(row: &Row<'_>) -> Read<EvidenceRow> {
 }
 
 pub(super) fn evidence_open_query() -> String {
-    format!("{EVIDENCE} WHERE settled_at IS NULL ORDER BY first_seen, account, reference LIMIT ?1")
+    format!(
+        "{EVIDENCE} WHERE settled_at IS NULL AND reason NOT LIKE '{}%'
+         ORDER BY first_seen, account, reference LIMIT ?1",
+        EvidenceRow::NOTED
+    )
 }
 
 pub(super) fn evidence_open(connection: &Connection, rows: usize) -> Read<Vec<EvidenceRow>> {

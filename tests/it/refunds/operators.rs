@@ -45,7 +45,11 @@ impl Gateway {
         }
     }
 
-    async fn operate(&self, by: &str, operation: Operation) -> Result<Value, OperationError> {
+    pub(super) async fn operate(
+        &self,
+        by: &str,
+        operation: Operation,
+    ) -> Result<Value, OperationError> {
         let by = Operator::of(1_000, Some(by)).unwrap();
         self.operations().run(&by, operation).await
     }
@@ -209,7 +213,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
         order: None,
         writes: vec![
             evidence("4200009", "unknown_number"),
-            evidence("4200010", "an event that is not for us"),
+            evidence("4200010", "noted: an event that is not for us"),
         ],
     };
     gateway.store.commit(vec![transaction]).await.unwrap()[0]
@@ -219,7 +223,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
     assert_eq!(
         listed.as_array().unwrap().len(),
         1,
-        "only what may be money"
+        "only what asks for somebody"
     );
     assert_eq!(
         (&listed[0]["reference"], &listed[0]["standing"]),
