@@ -41,6 +41,7 @@ pub mod operations;
 pub mod order;
 pub mod provider;
 pub mod random;
+pub mod reconcile;
 pub mod sealing;
 pub mod simulator;
 pub mod store;

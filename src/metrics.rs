@@ -275,6 +275,42 @@ pub const ALL: &[Metric] = &[
         &[],
         "Age of the oldest event not yet delivered.",
     ),
+    // reconciliation
+    counter(
+        "enrollpay_reconciliation_runs_total",
+        &["provider", "outcome"],
+        "Comparisons of a provider's bill with our books, by how they ended.",
+    ),
+    counter(
+        "enrollpay_reconciliation_rows_total",
+        &["provider", "verdict"],
+        "Lines of bills and rows of ours that were compared, by verdict.",
+    ),
+    counter(
+        "enrollpay_reconciliation_repaired_total",
+        &["provider"],
+        "Payments and refunds' ends that only the bill told us of.",
+    ),
+    histogram(
+        "enrollpay_reconciliation_duration_seconds",
+        &["provider"],
+        "One comparison with a result, from asking for the bill.",
+    ),
+    gauge(
+        "enrollpay_reconciliation_differences",
+        &[],
+        "Rows that do not agree in the results of the last seven days.",
+    ),
+    gauge(
+        "enrollpay_reconciliation_overdue",
+        &[],
+        "Accounts' days of the last seven without a result; yesterday's counts from 14:00 Beijing time.",
+    ),
+    gauge(
+        "enrollpay_reconciliation_last_success_timestamp_seconds",
+        &[],
+        "When the last comparison with a result ended, in seconds since the epoch.",
+    ),
 ];
 
 /// Series that are there from the first scrape, at 0: a rate does not see the step with which a series
@@ -361,6 +397,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         ("enrollpay_order_time_to_pay_seconds", LONG_SECONDS),
         ("enrollpay_callback_lag_seconds", LONG_SECONDS),
         ("enrollpay_store_group_size", SIZES),
+        ("enrollpay_reconciliation_duration_seconds", LONG_SECONDS),
     ] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)?;
     }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::order::{AccountId, EventId, KeyId, MerchantId, Timestamp};
 use crate::random::Random;
+use crate::reconcile::{ReconcileError, Reconciler};
 use crate::sealing::{Place, Sealed, Sealer};
+use crate::store::reconciliation::{Run, RunBy};
 use crate::store::{
     DeliveryState, DuplicatePolicy, Merchant, MerchantKey, OutboxEntry, Store, StoreError,
     Transaction, WebhookSecret, Write,
@@ -46,6 +48,11 @@ pub enum Operation {
     EventResend {
         event: String,
     },
+    /// Compares the provider's bill of one day with our books.
+    Reconcile {
+        account: String,
+        date: String,
+    },
 }
 
 /// What `merchant set` may change; what is absent stays.
@@ -75,6 +82,11 @@ pub enum OperationError {
     Store(#[from] StoreError),
     #[error("the store refused: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    /// It takes what only a running node has.
+    #[error("this needs the running node: start it with `enrollpay serve`")]
+    NeedsNode,
 }
 
 /// Checks an address that webhooks would go to; says what is expected where it does not fit.
@@ -91,6 +103,8 @@ pub struct Operations {
     /// The configured accounts and the wallet of each.
     pub accounts: Vec<(AccountId, crate::order::Wallet)>,
     pub check_webhook_url: WebhookUrlCheck,
+    /// Within a running node only: it takes providers and orders.
+    pub reconciler: Option<Reconciler>,
 }
 
 impl fmt::Debug for Operations {
@@ -117,6 +131,7 @@ impl Operations {
             } => self.rotate_key(&merchant, overlap_seconds).await,
             Operation::EventList { all } => self.event_list(all).await,
             Operation::EventResend { event } => self.event_resend(&event).await,
+            Operation::Reconcile { account, date } => self.reconcile(&account, &date).await,
         }
     }
 
@@ -282,6 +297,20 @@ impl Operations {
         }))
     }
 
+    async fn reconcile(&self, account: &str, date: &str) -> Result<Value, OperationError> {
+        let reconciler = self.reconciler.clone().ok_or(OperationError::NeedsNode)?;
+        let account = AccountId::new(account);
+        let date = date
+            .parse()
+            .map_err(|_| wrong("--date", date, "a day such as 2026-11-19"))?;
+        // It goes on where whoever asked has gone.
+        let run =
+            tokio::spawn(async move { reconciler.run(&account, date, RunBy::Operator).await })
+                .await
+                .map_err(|_| OperationError::Refused("the run broke off".to_owned()))??;
+        Ok(run_json(&run))
+    }
+
     fn new_key(&self, merchant: MerchantId, now: Timestamp) -> (MerchantKey, String) {
         let id = KeyId::from_ulid(self.random.ulid(now));
         let secret = format!("sk_{}", URL_SAFE_NO_PAD.encode(self.random.bytes::<32>()));
@@ -392,5 +421,28 @@ fn event_json(event: &OutboxEntry) -> Value {
         "state": event.state,
         "tries": event.tries,
         "note": event.note,
+    })
+}
+
+/// What a run came to; the rows are to be had through the API.
+fn run_json(run: &Run) -> Value {
+    let total = run.total();
+    json!({
+        "account": run.account,
+        "date": run.date.to_string(),
+        "run": run.run,
+        "state": run.state,
+        "why": run.why,
+        "matched": total.matched,
+        "repaired": total.repaired,
+        "only_here": total.only_here,
+        "only_there": total.only_there,
+        "different": total.different,
+        "payments_here": total.payments_here,
+        "payments_there": total.payments_there,
+        "refunds_here": total.refunds_here,
+        "refunds_there": total.refunds_there,
+        "fees_there": total.fees_there,
+        "flows": run.flows,
     })
 }

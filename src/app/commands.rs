@@ -32,7 +32,7 @@ pub fn run(config: &Config, operation: Operation) -> Result<Value, AppError> {
 async fn send(socket: &Path, operation: &Operation) -> Result<Value, AppError> {
     let client = reqwest::Client::builder()
         .unix_socket(socket)
-        .timeout(std::time::Duration::from_secs(30))
+        .timeout(patience(operation))
         .build()
         .map_err(|error| AppError::Socket(error.to_string()))?;
     let answer = client
@@ -48,17 +48,25 @@ async fn send(socket: &Path, operation: &Operation) -> Result<Value, AppError> {
                 AppError::Socket(error.to_string())
             }
         })?;
-    let done = answer.status().is_success();
+    let status = answer.status();
     let body: Value = answer
         .json()
         .await
         .map_err(|error| AppError::Socket(error.to_string()))?;
-    if done {
-        Ok(body)
-    } else {
-        Err(AppError::Node(
-            body["error"].as_str().unwrap_or_default().to_owned(),
-        ))
+    let error = || body["error"].as_str().unwrap_or_default().to_owned();
+    match status.as_u16() {
+        200..=299 => Ok(body),
+        503 => Err(AppError::Later(error())),
+        _ => Err(AppError::Node(error())),
+    }
+}
+
+/// How long the node may take.
+const fn patience(operation: &Operation) -> std::time::Duration {
+    match operation {
+        // A provider sends a large day's bill in minutes.
+        Operation::Reconcile { .. } => std::time::Duration::from_mins(15),
+        _ => std::time::Duration::from_secs(30),
     }
 }
 
@@ -126,6 +134,9 @@ async fn operate(
             let body = json!({ "error": error.to_string() });
             match error {
                 OperationError::Store(_) => HttpResponse::ServiceUnavailable().json(body),
+                OperationError::Reconcile(error) if error.is_passing() => {
+                    HttpResponse::ServiceUnavailable().json(body)
+                }
                 _ => HttpResponse::BadRequest().json(body),
             }
         }
@@ -140,5 +151,6 @@ const fn operation_name(operation: &Operation) -> &'static str {
         Operation::MerchantRotateKey { .. } => "merchant rotate-key",
         Operation::EventList { .. } => "event list",
         Operation::EventResend { .. } => "event resend",
+        Operation::Reconcile { .. } => "reconcile",
     }
 }

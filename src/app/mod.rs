@@ -51,6 +51,9 @@ pub enum AppError {
     Socket(String),
     #[error("{0}")]
     Node(String),
+    /// The node said so: the same may work later.
+    #[error("{0}")]
+    Later(String),
     #[error(transparent)]
     Operation(#[from] OperationError),
 }
@@ -105,6 +108,7 @@ fn operations(config: &Config, foundation: &Foundation, keys: &keys::Keys) -> Op
         clock: Arc::clone(&foundation.clock),
         random: Arc::clone(&foundation.random),
         accounts: accounts::names(config, keys),
+        reconciler: None,
         check_webhook_url: Arc::new(move |url| {
             let guard = guard.clone();
             Box::pin(async move {

@@ -18,6 +18,8 @@ use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
 use crate::locks::Locks;
 use crate::locks::memory::MemoryLocks;
+use crate::operations::Operations;
+use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
 use crate::webhook;
@@ -132,6 +134,25 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         stop.clone(),
     ));
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
+    let reconciler = Reconciler::new(reconcile::Parts {
+        store: Arc::clone(&foundation.store),
+        providers: providers.clone(),
+        orders: shards.orders(),
+        locks: Arc::clone(&locks),
+        clock: Arc::clone(&foundation.clock),
+        random: Arc::clone(&foundation.random),
+        lease: reconcile::LEASE,
+    });
+    let operations = Operations {
+        reconciler: Some(reconciler.clone()),
+        ..operations
+    };
+    if config.reconciliation.enabled {
+        let schedule = Schedule {
+            at: config.reconciliation.at,
+        };
+        background.spawn_local(Nightly::new(reconciler, schedule).watch(stop.clone()));
+    }
 
     let deps = Deps {
         orders: shards.orders(),

@@ -1,11 +1,13 @@
 //! The command line: one file per command. Data goes to standard output, messages to standard error.
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 75 try again later, 78 wrong configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 differences found, 75 try again later, 78 wrong
+//! configuration.
 
 mod call;
 mod event;
 mod merchant;
 mod migrate;
 mod output;
+mod reconcile;
 mod serve;
 mod simulate;
 
@@ -20,6 +22,7 @@ pub use output::Format;
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
+const DIFFERENCES: u8 = 3;
 const TRY_LATER: u8 = 75;
 const WRONG_CONFIGURATION: u8 = 78;
 
@@ -57,6 +60,8 @@ enum Command {
     Call(call::Call),
     /// The provider simulators alone, for tests and load on another port.
     Simulate(simulate::Simulate),
+    /// Compare a provider's bill of one day with our books, and record what is missing here.
+    Reconcile(reconcile::Reconcile),
 }
 
 /// Why a command ended without doing what it was asked.
@@ -114,5 +119,6 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Event(event) => event.run(&load()?, format),
         Command::Call(call) => call.run(&load()?),
         Command::Simulate(simulate) => simulate.run(),
+        Command::Reconcile(reconcile) => reconcile.run(&load()?, format),
     }
 }

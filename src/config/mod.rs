@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 pub use account::{Account, AlipayProduct, ProviderName, Qr};
 pub use finding::{ConfigError, Finding};
 pub use sections::{
-    Admin, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat, Order, Secrets,
-    Server, Shards, Simulator, Store, Webhooks,
+    Admin, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat, Order,
+    Reconciliation, Secrets, Server, Shards, Simulator, Store, Webhooks,
 };
 
 /// Every key with its default and its reason; compiled in, so that the binary alone is enough.
@@ -58,6 +58,7 @@ pub struct Config {
     pub order: Order,
     pub limits: Limits,
     pub webhooks: Webhooks,
+    pub reconciliation: Reconciliation,
     pub simulator: Simulator,
     pub demo: Demo,
     pub log: Log,

@@ -219,6 +219,16 @@ pub struct Webhooks {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Reconciliation {
+    #[serde(deserialize_with = "lenient::plain")]
+    pub enabled: bool,
+    /// Beijing's time of day.
+    #[serde(deserialize_with = "lenient::plain")]
+    pub at: jiff::civil::Time,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Simulator {
     #[serde(deserialize_with = "lenient::plain")]
     pub listen: SocketAddr,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::merchant::{
-    cancel, create_order, list_orders, query, read_order, start_attempt, timeline,
+    cancel, create_order, list_orders, query, read_order, reconciliations, start_attempt, timeline,
 };
 use super::problem::{CATALOGUE, FieldError};
 
@@ -37,9 +37,13 @@ use super::problem::{CATALOGUE, FieldError};
         query::query_order,
         cancel::cancel_order,
         timeline::read_timeline,
+        reconciliations::read_reconciliation,
     ),
     components(schemas(ProblemBody, FieldError, WebhookBody)),
-    tags((name = "Orders", description = "One payment asked for by a merchant")),
+    tags(
+        (name = "Orders", description = "One payment asked for by a merchant"),
+        (name = "Reconciliations", description = "The providers' bills against the books"),
+    ),
 )]
 struct Described;
 

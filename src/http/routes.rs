@@ -11,6 +11,7 @@ use super::merchant::create_order::create_order;
 use super::merchant::list_orders::list_orders;
 use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
+use super::merchant::reconciliations::read_reconciliation;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
 use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan, well_known};
@@ -66,6 +67,11 @@ pub fn merchant_api() -> Vec<Address> {
             "/v1/orders/{id}/timeline",
             "GET",
             vec![get().to(read_timeline)],
+        ),
+        address(
+            "/v1/reconciliations/{account}/{date}",
+            "GET",
+            vec![get().to(read_reconciliation)],
         ),
     ]
 }

@@ -1,6 +1,6 @@
 //! Beijing time, which both providers write: RFC 3339 with `+08:00`, or without any zone.
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{Offset, TimeZone};
 
 use crate::order::Timestamp;
@@ -22,6 +22,22 @@ pub fn plain(at: Timestamp) -> String {
     civil(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// The day and the time of day.
+pub fn date_and_time(at: Timestamp) -> (Date, Time) {
+    let civil = civil(at);
+    (civil.date(), civil.time())
+}
+
+/// When the day begins.
+pub fn midnight(date: Date) -> Timestamp {
+    // Only the last hours of the calendar's ends have no instant.
+    OFFSET
+        .to_timestamp(date.to_datetime(Time::midnight()))
+        .map_or(Timestamp::default(), |instant| {
+            Timestamp::from_millis(instant.as_millisecond())
+        })
+}
+
 /// Reads RFC 3339 with any offset and any fraction.
 pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
     let instant: jiff::Timestamp = text.parse().ok()?;
@@ -30,7 +46,11 @@ pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
 
 /// Reads a zoneless time as Beijing's, with or without a fraction.
 pub fn read_plain(text: &str) -> Option<Timestamp> {
-    let civil: DateTime = text.parse().ok()?;
+    at(text.parse().ok()?)
+}
+
+/// The moment of a time of day in Beijing.
+pub fn at(civil: DateTime) -> Option<Timestamp> {
     let zoned = civil.to_zoned(TimeZone::fixed(OFFSET)).ok()?;
     Some(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
 }
@@ -57,6 +77,19 @@ mod tests {
             assert_eq!(read_rfc3339(nonsense), None, "{nonsense}");
         }
         assert_eq!(read_plain("今天"), None);
+    }
+
+    #[test]
+    fn a_day_begins_at_its_midnight() {
+        let (date, time) = date_and_time(Timestamp::from_millis(1_767_225_780_250));
+        assert_eq!(date, Date::constant(2026, 1, 1));
+        assert_eq!((time.hour(), time.minute()), (8, 3));
+        let midnight = midnight(date);
+        assert_eq!(plain(midnight), "2026-01-01 00:00:00");
+        assert_eq!(
+            date_and_time(midnight.minus_ms(1)).0,
+            Date::constant(2025, 12, 31)
+        );
     }
 
     #[test]

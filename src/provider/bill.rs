@@ -21,6 +21,16 @@ pub enum Bill {
     Flows(Vec<FlowLine>),
 }
 
+impl Bill {
+    /// The bill of a day on which nothing happened.
+    pub const fn empty(kind: BillKind) -> Self {
+        match kind {
+            BillKind::Trades => Self::Trades(Vec::new()),
+            BillKind::Flows => Self::Flows(Vec::new()),
+        }
+    }
+}
+
 /// One payment or refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TradeLine {

@@ -1,7 +1,8 @@
 //! HTTP to providers: one client per account, short and bounded in everything, and one number per call.
 //!
 //! No redirects (a provider's call never needs one, and a followed one would leave the signed address),
-//! no proxies from the environment, bodies of at most [`BODY_LIMIT`] bytes.
+//! no proxies from the environment, bodies of at most [`BODY_LIMIT`] bytes. Bill files have their own
+//! limits: [`FILE_LIMIT`] and [`FILE_TIMEOUT`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,6 +17,10 @@ use crate::clock::Clock;
 pub const BODY_LIMIT: usize = 1024 * 1024;
 /// How long a whole call may take, unless the settings say otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(8);
+/// The most that is read of a file, packed as it comes: about two million lines of a bill.
+pub const FILE_LIMIT: usize = 64 * 1024 * 1024;
+/// How long a file may take.
+pub const FILE_TIMEOUT: Duration = Duration::from_mins(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than servers keep idle connections: a connection closed under a request costs an answer.
 const POOL_IDLE: Duration = Duration::from_secs(15);
@@ -35,7 +40,7 @@ pub enum Failure {
     Timeout,
     #[error("no connection")]
     Connect,
-    #[error("the answer is longer than 1 MiB")]
+    #[error("the answer is longer than it may be")]
     TooLarge,
     #[error("the connection broke, or what came is not HTTP")]
     Broken,
@@ -122,11 +127,30 @@ impl Client {
         request: reqwest::RequestBuilder,
         clock: &dyn Clock,
     ) -> Result<Answer, Failure> {
+        self.send_up_to(BODY_LIMIT, request, clock).await
+    }
+
+    /// [`Self::send`] for a file: long and slow, within its own limits.
+    pub async fn send_for_file(
+        &self,
+        request: reqwest::RequestBuilder,
+        clock: &dyn Clock,
+    ) -> Result<Answer, Failure> {
+        let request = request.timeout(FILE_TIMEOUT);
+        self.send_up_to(FILE_LIMIT, request, clock).await
+    }
+
+    async fn send_up_to(
+        &self,
+        limit: usize,
+        request: reqwest::RequestBuilder,
+        clock: &dyn Clock,
+    ) -> Result<Answer, Failure> {
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         self.note_clock(response.headers(), clock);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
-            if body.len() + chunk.len() > BODY_LIMIT {
+            if body.len() + chunk.len() > limit {
                 return Err(Failure::TooLarge);
             }
             body.extend_from_slice(&chunk);
@@ -208,6 +232,13 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
+}
+
+/// May a file that a provider's answer names be fetched from there? Over https, or from the configured
+/// address itself (which may be plain http on loopback).
+pub fn is_file_address(url: &Url, base_url: &Url) -> bool {
+    let bare = url.username().is_empty() && url.password().is_none();
+    bare && url.has_host() && (url.scheme() == "https" || url.origin() == base_url.origin())
 }
 
 /// `https://host[:port]` of an address, for a page's policy.

@@ -5,10 +5,11 @@
 //! or an answer whose signature does not verify proves nothing and is unknown.
 
 pub mod alipay;
-mod beijing;
+pub mod beijing;
 pub mod bill;
 mod http;
 pub mod rsa;
+mod sheet;
 mod texts;
 pub mod wechatpay;
 
@@ -219,10 +220,15 @@ pub enum PayParameters {
 /// A verified notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Money was taken. Also for a trade refunded since: it was captured all the same.
+    /// Money was taken.
     Paid { notice_id: String, success: Success },
-    /// News of a refund: of ours, or made in the provider's console.
-    Refund { notice_id: String, news: RefundNews },
+    /// News of a refund: of ours, or made in the provider's console. Where the notice tells of the capture
+    /// as well, that comes first: a trade that nobody heard of may be refunded already.
+    Refund {
+        notice_id: String,
+        news: RefundNews,
+        success: Option<Success>,
+    },
     /// True, and of no consequence here: closed, waiting, finished without a payment.
     Other {
         notice_id: String,
@@ -258,6 +264,10 @@ pub enum NoticeError {
     Probe,
     #[error("it is for another merchant number")]
     Foreign,
+    /// A refund that was made past us, told in the XML of `WeChat` Pay's older interface: it cannot be
+    /// verified here, and is no forger's either.
+    #[error("the XML of an older interface")]
+    OlderInterface,
     /// Signed, and yet unreadable: kept, not acknowledged.
     #[error("signed but unreadable: {why}")]
     Unreadable { why: &'static str },
@@ -273,6 +283,7 @@ impl NoticeError {
             Self::BadSignature => "bad_signature",
             Self::Probe => "probe",
             Self::Foreign => "foreign",
+            Self::OlderInterface => "older_interface",
             Self::Unreadable { .. } => "unreadable",
         }
     }

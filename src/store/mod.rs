@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+pub mod reconciliation;
 pub mod sqlite;
 
 use std::fmt;
@@ -18,10 +19,11 @@ use crate::sealing::{Sealed, TokenHash, TokenKind};
 
 pub use audit::{AuditBroken, AuditEntry, CHAIN_START, verify_audit, verify_chain};
 pub use books::{LedgerLine, RefundRow, RefundStatus};
+pub use reconciliation::Reconciliations;
 
 /// Durable state. All calls are safe to repeat: what a commit already did, it refuses to do again.
 #[async_trait]
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
     /// Commits the transactions in one flush. Each stands or falls alone: a rejected one leaves no
     /// trace and does not disturb its neighbours. When this returns `Ok`, what was accepted survives
     /// kill -9 and power loss (A1).
@@ -256,6 +258,8 @@ pub enum Write {
         name: String,
         value: String,
     },
+    /// A run of a reconciliation, or rows of its result.
+    Reconciliation(reconciliation::ReconciliationWrite),
     /// Raises a shard's epoch for a new owner; rejected where `epoch` is not one more than the row's.
     ShardClaimed {
         shard: u16,

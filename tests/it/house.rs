@@ -76,8 +76,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "reconcile",
+        &[
+            "order", "clock", "random", "store", "locks", "provider", "actors", "faults",
+        ],
+    ),
+    (
         "operations",
-        &["order", "clock", "random", "sealing", "store"],
+        &["order", "clock", "random", "sealing", "store", "reconcile"],
     ),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order"]),

@@ -10,9 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::invariants::{Books, at_rest, check, check_at_rest};
-use enrollpay::order::{AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp};
+use enrollpay::order::state::MismatchStanding;
+use enrollpay::order::{AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, ledger};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 use serde_json::Value;
@@ -37,6 +39,7 @@ struct OrderRow {
 
 struct EventRow {
     version: i64,
+    position: i64,
     at: i64,
     event: Event,
 }
@@ -65,6 +68,34 @@ struct CaptureRow {
     refund: Option<String>,
 }
 
+struct RefundRow {
+    account: String,
+    number: String,
+    refund: String,
+    round: u8,
+    order: String,
+    attempt: u16,
+    cause: String,
+    amount: i64,
+    status: String,
+}
+
+struct MismatchRow {
+    order: String,
+    number: u16,
+    settled: bool,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct LineRow {
+    order: String,
+    version: i64,
+    position: i64,
+    line: i64,
+    book: String,
+    amount: i64,
+}
+
 struct OutboxRow {
     id: String,
     order: String,
@@ -79,6 +110,10 @@ struct Rows {
     attempts: Vec<AttemptRow>,
     claims: Vec<ClaimRow>,
     captures: Vec<CaptureRow>,
+    refunds: Vec<RefundRow>,
+    mismatches: Vec<MismatchRow>,
+    ledger: Vec<LineRow>,
+    totals: BTreeMap<String, i64>,
     outbox: Vec<OutboxRow>,
     pending_webhooks: i64,
 }
@@ -116,6 +151,13 @@ struct TheirNotice {
     acked: bool,
 }
 
+impl TheirRefund {
+    /// Merchants' refunds go by their own ids, all others by the number of their trade.
+    fn is_merchants(&self) -> bool {
+        self.number.starts_with("rfd_")
+    }
+}
+
 impl Trade {
     /// The order it is for: `ord_` and the first 26 characters.
     fn order(&self) -> String {
@@ -126,10 +168,20 @@ impl Trade {
         self.captures.iter().map(|capture| capture.amount).sum()
     }
 
-    fn refunded(&self) -> i64 {
+    /// What went back by refunds of this kind.
+    fn refunded(&self, of: impl Fn(&TheirRefund) -> bool) -> i64 {
         self.refunds
             .iter()
-            .filter(|refund| refund.status == "SUCCESS")
+            .filter(|refund| refund.status == "SUCCESS" && of(refund))
+            .map(|refund| refund.amount)
+            .sum()
+    }
+
+    /// What left by every refund that the provider has not refused.
+    fn left(&self) -> i64 {
+        self.refunds
+            .iter()
+            .filter(|refund| refund.status != "CLOSED")
             .map(|refund| refund.amount)
             .sum()
     }
@@ -153,15 +205,16 @@ impl Rows {
     fn read(connection: &Connection) -> Self {
         let events = rows(
             connection,
-            "SELECT order_id, version, at, event FROM order_events
+            "SELECT order_id, version, position, at, event FROM order_events
              ORDER BY order_id, version, position",
             |row| {
                 Ok((
                     row.get::<_, String>(0)?,
                     EventRow {
                         version: row.get(1)?,
-                        at: row.get(2)?,
-                        event: json(&row.get::<_, String>(3)?),
+                        position: row.get(2)?,
+                        at: row.get(3)?,
+                        event: json(&row.get::<_, String>(4)?),
                     },
                 ))
             },
@@ -225,6 +278,56 @@ impl Rows {
                     })
                 },
             ),
+            refunds: rows(
+                connection,
+                "SELECT account, number, refund, round, order_id, attempt, cause, amount, status
+                 FROM refunds ORDER BY refund, round",
+                |row| {
+                    Ok(RefundRow {
+                        account: row.get(0)?,
+                        number: row.get(1)?,
+                        refund: row.get(2)?,
+                        round: row.get(3)?,
+                        order: row.get(4)?,
+                        attempt: row.get(5)?,
+                        cause: row.get(6)?,
+                        amount: row.get(7)?,
+                        status: row.get(8)?,
+                    })
+                },
+            ),
+            mismatches: rows(
+                connection,
+                "SELECT order_id, number, settled FROM mismatches ORDER BY order_id, number",
+                |row| {
+                    Ok(MismatchRow {
+                        order: row.get(0)?,
+                        number: row.get(1)?,
+                        settled: row.get(2)?,
+                    })
+                },
+            ),
+            ledger: rows(
+                connection,
+                "SELECT order_id, version, position, line, book, amount FROM ledger",
+                |row| {
+                    Ok(LineRow {
+                        order: row.get(0)?,
+                        version: row.get(1)?,
+                        position: row.get(2)?,
+                        line: row.get(3)?,
+                        book: row.get(4)?,
+                        amount: row.get(5)?,
+                    })
+                },
+            ),
+            totals: rows(
+                connection,
+                "SELECT book, amount FROM ledger_totals",
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .into_iter()
+            .collect(),
             outbox: rows(
                 connection,
                 "SELECT id, order_id, version, kind FROM outbox",
@@ -245,6 +348,19 @@ impl Rows {
                 )
                 .unwrap(),
         }
+    }
+
+    fn refund_numbered(&self, number: &str) -> Option<&RefundRow> {
+        self.refunds.iter().find(|row| row.number == number)
+    }
+
+    /// Was a person told that money of this order went back past these books?
+    fn was_foreign(&self, order: &str) -> bool {
+        let events = self.events.get(order).into_iter().flatten();
+        let mut told = events.map(|row| &row.event);
+        told.any(|event| {
+            matches!(event, Event::AttentionRaised { why } if *why == Attention::ForeignRefund)
+        })
     }
 }
 
@@ -342,12 +458,15 @@ fn copy_store(store: &Path, to: &Path) -> std::path::PathBuf {
 
 type Look = fn(&Rows, &TheirBooks, &mut dyn FnMut(String));
 
-const ALL: [(&str, Look); 15] = [
+const ALL: [(&str, Look); 18] = [
     ("M1", paid_once_or_not_at_all),
     ("M2", one_capture_is_kept),
     ("M3", captures_fit),
+    ("M3", odd_captures_stand_apart),
+    ("M4", refunds_stay_within_the_payment),
     ("M5", one_refund_each),
     ("M7", settlements_are_final),
+    ("M9", the_books_balance),
     ("Q1", one_live_attempt),
     ("Q2", one_claim_each),
     ("Q3", claims_in_time),
@@ -391,10 +510,18 @@ fn trade_number(order: &str, attempt: u16) -> String {
 fn paid_once_or_not_at_all(rows: &Rows, books: &TheirBooks, report: &mut dyn FnMut(String)) {
     for row in &rows.orders {
         let trades = trades_of(books, &row.id);
+        // What went back past these books is told to people, and is nobody's refund here.
+        let foreign = rows.was_foreign(&row.id);
+        let ours =
+            |refund: &TheirRefund| !foreign || rows.refund_numbered(&refund.number).is_some();
+        let gone = |merchants| {
+            let of = |refund: &TheirRefund| ours(refund) && refund.is_merchants() == merchants;
+            Fen::new(trades.iter().map(|trade| trade.refunded(of)).sum())
+        };
         let provider = Books {
             captured: Fen::new(trades.iter().map(|trade| trade.captured()).sum()),
-            surplus_refunded: Fen::new(trades.iter().map(|trade| trade.refunded()).sum()),
-            refunded: Fen::ZERO,
+            surplus_refunded: gone(false),
+            refunded: gone(true),
         };
         if let Err(violation) = check_at_rest(&row.order, provider) {
             report(format!("{}: {violation} ({provider:?})", row.id));
@@ -443,11 +570,13 @@ fn one_capture_is_kept(rows: &Rows, books: &TheirBooks, report: &mut dyn FnMut(S
         else {
             continue;
         };
-        if capture.refund.is_none() && !trade.refunds.is_empty() {
-            report(format!("{number}: the payment itself was refunded"));
-        }
+        let whole = format!("{number}S");
         for refund in &trade.refunds {
-            if refund.amount != capture.amount {
+            let as_surplus = refund.number.starts_with(&whole);
+            if as_surplus && capture.refund.is_none() {
+                report(format!("{number}: the payment itself was refunded"));
+            }
+            if as_surplus && refund.amount != capture.amount {
                 report(format!(
                     "{number}: {} refunded of {}",
                     refund.amount, capture.amount
@@ -489,22 +618,144 @@ fn captures_fit(rows: &Rows, books: &TheirBooks, report: &mut dyn FnMut(String))
     }
 }
 
-/// M5: one refund reaches the provider as one, under a number derived from its capture's.
-fn one_refund_each(_: &Rows, books: &TheirBooks, report: &mut dyn FnMut(String)) {
-    for trade in &books.trades {
-        let numbers: Vec<&str> = trade
+/// M3: each odd capture has the row by which people find it, settled or not as its order has it.
+fn odd_captures_stand_apart(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
+    for row in &rows.orders {
+        let kept = rows.mismatches.iter().filter(|odd| odd.order == row.id);
+        let kept: Vec<_> = kept.map(|odd| (odd.number, odd.settled)).collect();
+        let owed = (0..).zip(&row.order.mismatches);
+        let owed: Vec<_> = owed
+            .map(|(number, odd)| (number, odd.is_settled()))
+            .collect();
+        if kept != owed {
+            report(format!("{}: odd captures {owed:?}, rows {kept:?}", row.id));
+        }
+    }
+}
+
+/// M4: what merchants gave back, or may have, is within the payment; and no more left any trade than
+/// it had taken.
+fn refunds_stay_within_the_payment(
+    rows: &Rows,
+    books: &TheirBooks,
+    report: &mut dyn FnMut(String),
+) {
+    for row in &rows.orders {
+        let merchants = rows
             .refunds
             .iter()
-            .map(|refund| refund.number.as_str())
-            .collect();
-        let derived = format!("{}S", trade.out_trade_no);
-        if numbers.len() > 1 || numbers.iter().any(|number| *number != derived) {
-            report(format!("{}: refunds {numbers:?}", trade.out_trade_no));
+            .filter(|refund| refund.order == row.id && refund.cause == "merchant");
+        let held: i64 = merchants
+            .filter(|refund| refund.status != "failed")
+            .map(|refund| refund.amount)
+            .sum();
+        let kept: i64 = rows
+            .captures
+            .iter()
+            .filter(|capture| capture.order == row.id && capture.refund.is_none())
+            .map(|capture| capture.amount)
+            .sum();
+        if held > kept {
+            report(format!("{}: {held} given back of {kept}", row.id));
         }
-        if trade.refunded() > trade.captured() {
+    }
+    if let Some(nothing) = rows.refunds.iter().find(|refund| refund.amount < 1) {
+        report(format!("{}: of {}", nothing.number, nothing.amount));
+    }
+    for trade in &books.trades {
+        if trade.left() > trade.captured() {
             report(format!(
                 "{}: more refunded than captured",
                 trade.out_trade_no
+            ));
+        }
+    }
+}
+
+/// M5: one row, one number, one refund at the provider; and each row is the heart's.
+fn one_refund_each(rows: &Rows, books: &TheirBooks, report: &mut dyn FnMut(String)) {
+    for trade in &books.trades {
+        let mut numbers = BTreeSet::new();
+        for refund in &trade.refunds {
+            let name = format!("{} of {}", refund.number, trade.out_trade_no);
+            if !numbers.insert(&refund.number) {
+                report(format!("{name}: twice"));
+            }
+            match rows.refund_numbered(&refund.number) {
+                None if rows.was_foreign(&trade.order()) => {}
+                None => report(format!("{name}: nobody asked for it")),
+                Some(row) => {
+                    let trade_of_ours = trade_number(&row.order, row.attempt);
+                    if trade_of_ours != trade.out_trade_no || row.amount != refund.amount {
+                        report(format!("{name}: other than its row"));
+                    }
+                    if row.status == "failed" && refund.status == "SUCCESS" {
+                        report(format!("{name}: failed here, and went back"));
+                    }
+                }
+            }
+        }
+    }
+    for row in rows.refunds.iter().filter(|row| row.status == "succeeded") {
+        let number = trade_number(&row.order, row.attempt);
+        let went_back = books.trades.iter().any(|trade| {
+            let refunds = trade
+                .refunds
+                .iter()
+                .filter(|_| trade.out_trade_no == number);
+            let mut same = refunds.filter(|refund| refund.number == row.number);
+            same.any(|refund| refund.status == "SUCCESS")
+        });
+        if !went_back {
+            report(format!("{}: gone here, and not there", row.number));
+        }
+    }
+    for row in &rows.orders {
+        let of_order = |refund: &&RefundRow| refund.order == row.id;
+        let owed: BTreeSet<_> = row
+            .order
+            .every_refund()
+            .map(|refund| {
+                let standing = refund.standing.as_str();
+                let (number, cause) = (refund.number(&row.order), refund.cause.as_str());
+                (
+                    refund.id.to_string(),
+                    refund.round(),
+                    number,
+                    cause,
+                    standing,
+                )
+            })
+            .collect();
+        let last = |refund: &&RefundRow| {
+            let later =
+                |other: &RefundRow| other.refund == refund.refund && other.round > refund.round;
+            !rows.refunds.iter().any(later)
+        };
+        let kept: BTreeSet<_> = rows
+            .refunds
+            .iter()
+            .filter(of_order)
+            .filter(last)
+            .map(|row| {
+                let (cause, status) = (row.cause.as_str(), row.status.as_str());
+                (
+                    row.refund.clone(),
+                    row.round,
+                    row.number.clone(),
+                    cause,
+                    status,
+                )
+            })
+            .collect();
+        if owed != kept {
+            report(format!("{}: refunds {owed:?}, rows {kept:?}", row.id));
+        }
+        let mut earlier = rows.refunds.iter().filter(of_order);
+        if let Some(row) = earlier.find(|refund| !last(refund) && refund.status != "failed") {
+            report(format!(
+                "{}: {} before another round",
+                row.number, row.status
             ));
         }
     }
@@ -531,6 +782,95 @@ fn settlements_are_final(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(Str
                 "{}: settled {ends:?}, the row says {}",
                 row.id, row.status
             ));
+        }
+    }
+}
+
+/// M9: the lines are those of the events, each event's sum to zero, and each book holds what captures
+/// and refunds say.
+fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
+    let mut sums: BTreeMap<(&str, i64, i64), i64> = BTreeMap::new();
+    let mut added: BTreeMap<&str, i64> = BTreeMap::new();
+    for line in &rows.ledger {
+        let event = (line.order.as_str(), line.version, line.position);
+        *sums.entry(event).or_default() += line.amount;
+        *added.entry(&line.book).or_default() += line.amount;
+    }
+    for (event, sum) in sums.into_iter().filter(|(_, sum)| *sum != 0) {
+        report(format!("{event:?}: lines that sum to {sum}"));
+    }
+    let of = |book: &str| added.get(book).copied().unwrap_or_default();
+    for (book, total) in &rows.totals {
+        if of(book) != *total {
+            report(format!("{book}: {total} told, {} added up", of(book)));
+        }
+    }
+    if let Some(book) = added.keys().find(|book| !rows.totals.contains_key(**book)) {
+        report(format!("{book}: not told"));
+    }
+
+    let mut told: BTreeSet<LineRow> = BTreeSet::new();
+    for row in &rows.orders {
+        for event in rows.events.get(&row.id).into_iter().flatten() {
+            let lines = ledger::lines(&row.order, &event.event);
+            told.extend(lines.iter().zip(0..).map(|(line, number)| LineRow {
+                order: row.id.clone(),
+                version: event.version,
+                position: event.position,
+                line: number,
+                book: line.book.to_string(),
+                amount: line.amount.get(),
+            }));
+        }
+    }
+    let kept: BTreeSet<&LineRow> = rows.ledger.iter().collect();
+    let differs: Vec<_> = told
+        .iter()
+        .filter(|line| !kept.contains(line))
+        .chain(rows.ledger.iter().filter(|line| !told.contains(line)))
+        .collect();
+    if !differs.is_empty() {
+        report(format!("not told, or not kept: {differs:?}"));
+    }
+
+    // The same sums from the tables of what moved.
+    let mut moved: BTreeMap<String, i64> = BTreeMap::new();
+    let mut moves = |gains: &str, loses: &str, amount: i64| {
+        *moved.entry(gains.to_owned()).or_default() += amount;
+        *moved.entry(loses.to_owned()).or_default() -= amount;
+    };
+    let provider = |account: &str| format!("provider:{account}");
+    for capture in &rows.captures {
+        let owner = match capture.refund {
+            None => "merchant",
+            Some(_) => "surplus",
+        };
+        moves(&provider(&capture.account), owner, capture.amount);
+    }
+    for refund in rows.refunds.iter().filter(|row| row.status == "succeeded") {
+        let owner = match refund.cause.as_str() {
+            "mismatch" => "suspense",
+            cause => cause,
+        };
+        moves(owner, &provider(&refund.account), refund.amount);
+    }
+    let orders = rows.orders.iter();
+    let odd = orders.flat_map(|row| &row.order.mismatches);
+    for mismatch in odd.filter(|mismatch| mismatch.counts()) {
+        let Some(account) = &mismatch.account else {
+            continue;
+        };
+        let amount = mismatch.amount.get();
+        moves(&provider(account.as_str()), "suspense", amount);
+        if let MismatchStanding::SettledOutside { .. } = mismatch.standing {
+            moves("suspense", "outside", amount);
+        }
+    }
+    let books: BTreeSet<&str> = moved.keys().map(String::as_str).collect();
+    for book in books.union(&added.keys().copied().collect()) {
+        let moved = moved.get(*book).copied().unwrap_or_default();
+        if moved != of(book) {
+            report(format!("{book}: holds {}, {moved} moved", of(book)));
         }
     }
 }
@@ -734,7 +1074,21 @@ fn states_are_sound(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String))
 mod doctored {
     //! Each invariant must be seen to break.
 
+    use std::sync::Arc;
+
+    use enrollpay::clock::{Clock as _, SystemClock};
+    use enrollpay::order::state::SettleBy;
+    use enrollpay::order::{
+        CaptureReport, Command, EventId, Outcome, PayerHash, RefundAnswer, RefundId, decide, evolve,
+    };
+    use enrollpay::sealing::Sealed;
+    use enrollpay::store::sqlite::{Options, SqliteStore};
+    use enrollpay::store::{
+        Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Store as _, TimelineEntry,
+        Transaction,
+    };
     use serde_json::{Value, json};
+    use ulid::Ulid;
 
     use super::*;
     use crate::support::World;
@@ -746,7 +1100,12 @@ mod doctored {
         books: Value,
     }
 
-    /// A store with a paid order, one whose late payment went back, and one whose code ended.
+    /// What a merchant gave back of the payment, and what was paid where another amount was asked for.
+    const PART: i64 = 5_000;
+    const ODD: i64 = 13_999;
+
+    /// A store with a paid order, a part of which the merchant gave back; one whose late payment went
+    /// back; and one whose code ended and got an odd payment, which two people sent back.
     async fn sample() -> Sample {
         let mut world = World::start(&[]).await;
         let paid = world.ask(Wechat).await;
@@ -761,14 +1120,143 @@ mod doctored {
             .await;
         world.late_payment().await;
         world.rest().await;
-        let books = world.simulators.books().await;
+        let mut books = world.simulators.books().await;
         world.gateway.kill9().await;
         let folder = tempfile::tempdir().unwrap();
         let store = copy_store(&world.gateway.store(), folder.path());
+        let shop = Counter::open(&store);
+        shop.give_back_a_part(paid.order.parse().unwrap()).await;
+        let part = json!([{ "number": part().to_string(), "amount": PART, "status": "SUCCESS" }]);
+        let trade_of = |trade: &str| {
+            let trade = trade.to_owned();
+            move |other: &Value| other["out_trade_no"] == trade
+        };
+        let theirs = trade(&mut books, trade_of(&paid.trade));
+        (theirs["refunds"], theirs["refunded"]) = (part, json!(PART));
+        shop.send_back_an_odd_one(cancelled.order.parse().unwrap())
+            .await;
+        let whole = format!("{}M0", cancelled.trade);
+        let theirs = trade(&mut books, trade_of(&cancelled.trade));
+        theirs["captures"] = json!([{ "transaction_id": "odd", "amount": ODD }]);
+        theirs["refunds"] = json!([{ "number": whole, "amount": ODD, "status": "SUCCESS" }]);
+        (theirs["captured"], theirs["refunded"]) = (json!(ODD), json!(ODD));
+        shop.store.close().await;
         Sample {
             folder,
             store,
             books,
+        }
+    }
+
+    fn part() -> RefundId {
+        RefundId::from_ulid(Ulid(1))
+    }
+
+    /// Where money goes back as the heart decides it, without a gateway.
+    struct Counter {
+        store: SqliteStore,
+    }
+
+    impl Counter {
+        fn open(file: &Path) -> Self {
+            let options = Options::new(Arc::new(SystemClock));
+            Self {
+                store: SqliteStore::open(file, options).unwrap(),
+            }
+        }
+
+        async fn give_back_a_part(&self, order: OrderId) {
+            let refund = part();
+            let asked = Command::Refund {
+                refund,
+                merchant_refund_no: "R-1".into(),
+                amount: Fen::new(PART),
+            };
+            self.does(order, asked).await;
+            let answer = RefundAnswer::Succeeded;
+            self.does(order, Command::RefundAnswer { refund, answer })
+                .await;
+        }
+
+        async fn send_back_an_odd_one(&self, order: OrderId) {
+            let stands = self.store.order(order).await.unwrap().unwrap().order;
+            let trade = stands.attempts[0].trade.as_ref().unwrap();
+            let refund = RefundId::from_ulid(Ulid(2));
+            let heard = Command::Capture(CaptureReport {
+                attempt: AttemptNumber::FIRST,
+                account: trade.account.clone(),
+                application: trade.application.clone(),
+                transaction_id: "odd".into(),
+                amount: Fen::new(ODD),
+                currency: "CNY".into(),
+                succeeded_at: SystemClock.now(),
+                surplus_refund: refund,
+            });
+            self.does(order, heard).await;
+            for operator in [1, 2] {
+                let word = Command::SettleMismatch {
+                    mismatch: 0,
+                    by: SettleBy::Refund,
+                    operator: PayerHash(operator),
+                    refund,
+                };
+                self.does(order, word).await;
+            }
+            let answer = RefundAnswer::Succeeded;
+            self.does(order, Command::RefundAnswer { refund, answer })
+                .await;
+        }
+
+        async fn does(&self, order: OrderId, command: Command) {
+            let now = SystemClock.now();
+            let stands = self.store.order(order).await.unwrap().unwrap().order;
+            let Outcome::Applied { events, .. } = decide(&stands, &command, now) else {
+                panic!("{command:?} is refused");
+            };
+            let order = evolve(stands, &events, now);
+            let (id, version) = (order.id, order.version);
+            let told = events.iter().filter_map(Event::webhook);
+            let outbox = told.zip(1u128..).map(|(kind, number)| OutboxEntry {
+                id: EventId::from_ulid(Ulid(
+                    u128::from(id.ulid()) ^ (u128::from(version) << 64) ^ number,
+                )),
+                merchant: order.terms.merchant,
+                order: id,
+                version,
+                kind,
+                body: Sealed(vec![0]),
+                created_at: now,
+                state: DeliveryState::Delivered,
+                tries: 1,
+                next_at: None,
+                note: String::new(),
+            });
+            let write = OrderWrite {
+                outbox: outbox.collect(),
+                snapshot: None,
+                next_due_at: order.next_due_at(),
+                not_after: None,
+                fence: Fence::None,
+                events: (0..)
+                    .zip(events)
+                    .map(|(position, event)| TimelineEntry {
+                        order: id,
+                        version,
+                        position,
+                        at: now,
+                        actor: Actor::Operator,
+                        request_id: None,
+                        event,
+                    })
+                    .collect(),
+                order,
+            };
+            let transaction = Transaction {
+                order: Some(write),
+                writes: Vec::new(),
+            };
+            let verdicts = self.store.commit(vec![transaction]).await.unwrap();
+            assert_eq!(verdicts, vec![Ok(())]);
         }
     }
 
@@ -785,6 +1273,10 @@ mod doctored {
                 .unwrap();
             for table in [
                 "outbox",
+                "ledger",
+                "ledger_totals",
+                "refunds",
+                "mismatches",
                 "captures",
                 "claims",
                 "attempts",
@@ -840,6 +1332,46 @@ mod doctored {
             ),
             ("M3", "UPDATE captures SET amount = amount + 1"),
             ("M3", "UPDATE captures SET account = 'another'"),
+            ("M3", "UPDATE mismatches SET settled = 0"),
+            ("M3", "DELETE FROM mismatches"),
+            // Two of sixty, of a hundred.
+            (
+                "M4",
+                "INSERT INTO refunds SELECT account, 'rfd_x', 'rfd_x', round, order_id, attempt, transaction_id, cause, merchant, 'x', 9001, 'pending', requested_at, NULL FROM refunds WHERE cause = 'merchant'",
+            ),
+            ("M4", "UPDATE refunds SET amount = 0"),
+            ("M5", "UPDATE refunds SET number = number || 'x'"),
+            ("M5", "UPDATE refunds SET amount = amount - 1"),
+            ("M5", "UPDATE refunds SET attempt = attempt + 1"),
+            ("M5", "DELETE FROM refunds WHERE cause = 'merchant'"),
+            (
+                "M5",
+                "UPDATE refunds SET status = 'failed' WHERE cause = 'surplus'",
+            ),
+            (
+                "M5",
+                "INSERT INTO refunds SELECT account, number || 'R1', refund, 1, order_id, attempt, transaction_id, cause, merchant, merchant_refund_no, amount, 'pending', requested_at, NULL FROM refunds WHERE cause = 'surplus'",
+            ),
+            (
+                "M9",
+                "UPDATE ledger SET amount = amount + 1 WHERE book = 'merchant'",
+            ),
+            (
+                "M9",
+                "UPDATE ledger_totals SET amount = amount + 1 WHERE book = 'surplus'",
+            ),
+            ("M9", "DELETE FROM ledger_totals WHERE book = 'suspense'"),
+            // They balance, and are not what happened.
+            ("M9", "DELETE FROM ledger; DELETE FROM ledger_totals"),
+            (
+                "M9",
+                "UPDATE ledger SET amount = amount * 2; UPDATE ledger_totals SET amount = amount * 2",
+            ),
+            (
+                "M9",
+                "UPDATE ledger SET book = 'outside' WHERE book = 'suspense'; UPDATE ledger_totals SET book = 'outside' WHERE book = 'suspense'",
+            ),
+            ("M9", "UPDATE ledger SET position = position + 1"),
             (
                 "M3",
                 "UPDATE captures SET transaction_id = 'another' || transaction_id",
@@ -867,7 +1399,7 @@ mod doctored {
             ("E1", "DELETE FROM outbox WHERE kind = 'order.paid'"),
             (
                 "E1",
-                "INSERT INTO outbox SELECT id || 'x', merchant, order_id, version, kind, body, created_at, state, tries, next_at, note, changed_at FROM outbox WHERE kind = 'order.paid'",
+                "INSERT INTO outbox SELECT position + 1000, id || 'x', merchant, order_id, version, kind, body, created_at, state, tries, next_at, note, changed_at FROM outbox WHERE kind = 'order.paid'",
             ),
             ("E1", "UPDATE outbox SET version = version + 1"),
             (
@@ -888,7 +1420,7 @@ mod doctored {
             assert!(found.contains(invariant), "{invariant}: {sql}: {found:?}");
         }
 
-        let books_that_differ: [(&str, Lie); 7] = [
+        let books_that_differ: [(&str, Lie); 13] = [
             // The surplus never went back.
             ("M1", |books| {
                 trade(books, |trade| trade["refunded"] == 14000)["refunds"] = json!([]);
@@ -913,9 +1445,35 @@ mod doctored {
                 twin["number"] = json!("another");
                 trade["refunds"].as_array_mut().unwrap().push(twin);
             }),
+            // The merchant's refund never arrived, under no number of ours.
+            ("M1", |books| {
+                trade(books, kept_trade)["refunds"] = json!([]);
+            }),
+            ("M5", |books| {
+                trade(books, kept_trade)["refunds"][0]["status"] = json!("PROCESSING");
+            }),
+            // A new number for each try.
+            ("M5", |books| {
+                trade(books, kept_trade)["refunds"][0]["number"] = json!("rfd_another");
+            }),
+            ("M5", |books| {
+                let trade = trade(books, kept_trade);
+                let twin = trade["refunds"][0].clone();
+                trade["refunds"].as_array_mut().unwrap().push(twin);
+            }),
+            // Another amount than was asked for.
+            ("M5", |books| {
+                trade(books, kept_trade)["refunds"][0]["amount"] = json!(PART - 1);
+            }),
+            // More left than had come.
+            ("M4", |books| {
+                let trade = trade(books, kept_trade);
+                let more = json!({ "number": "rfd_x", "amount": 14000, "status": "PROCESSING" });
+                trade["refunds"].as_array_mut().unwrap().push(more);
+            }),
             // Ended here, payable there.
             ("Q4", |books| {
-                trade(books, |trade| trade["captured"] == 0)["payable"] = json!(true);
+                trade(books, |trade| trade["captured"] == ODD)["payable"] = json!(true);
             }),
             // Two codes of one order.
             ("Q5", |books| {
@@ -943,6 +1501,6 @@ mod doctored {
     }
 
     fn kept_trade(trade: &Value) -> bool {
-        trade["captured"] == 14000 && trade["refunded"] == 0
+        trade["captured"] == 14000 && trade["refunded"] == PART
     }
 }

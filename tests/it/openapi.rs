@@ -127,7 +127,7 @@ async fn every_reference_leads_somewhere_and_every_answer_is_listed() {
 }
 
 /// Does `value` have the shape? Members, their absence and their types; `at` is where we are.
-fn fits(document: &Value, schema: &Value, value: &Value, at: &str) {
+pub fn fits(document: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = document
             .pointer(reference.strip_prefix('#').unwrap())

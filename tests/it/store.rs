@@ -1,4 +1,4 @@
-//! Stores. [`suite`] is the list of promises that every implementation keeps; `store_suite!` runs it
+//! Stores. [`suite`] and [`money`] list the promises that every implementation keeps; `store_suite!` runs them
 //! against one of them. `sqlite` adds what only the embedded store can show.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enrollpay::store::Store;
 
+pub mod money;
+pub mod reconciliation;
 pub mod sample;
 pub mod suite;
 
@@ -36,6 +38,13 @@ macro_rules! store_suite {
             a_capture_is_recorded_once,
             one_capture_is_kept_and_a_surplus_has_its_refund,
             paid_and_closed_are_final,
+            refunds_stay_within_the_payment,
+            a_refund_is_one_number_until_it_is_over,
+            a_merchants_refund_number_is_taken_once,
+            a_surplus_goes_back_whole_in_rounds,
+            odd_captures_wait_until_they_are_settled,
+            the_books_agree_with_what_moved,
+            open_refunds_come_oldest_first,
             a_step_that_does_not_fit_is_refused,
             a_rejected_neighbour_disturbs_nobody,
             a_rejected_transaction_leaves_no_trace,
@@ -53,8 +62,17 @@ macro_rules! store_suite {
             no_merchant_waits_for_another,
             what_is_undelivered_is_listed_oldest_first,
             the_outbox_is_gauged,
+            events_are_read_in_the_order_they_were_committed,
+            no_event_appears_before_a_cursor_handed_out,
+            two_people_settle_evidence,
+            what_operators_did_is_one_chain,
             orders_are_counted_by_status,
             what_is_old_is_forgotten,
+            a_days_captures_and_refunds_are_read_by_pages,
+            a_run_is_started_filled_and_ended_once,
+            the_last_finished_run_is_the_result,
+            rows_are_those_of_one_merchant_and_of_no_order,
+            a_row_is_found_on_another_day,
             it_is_all_there_after_reopening,
             a_closed_store_says_so,
         }

@@ -85,6 +85,8 @@ enum Outcome {
     /// An unknown number that stayed unknown: kept for a person.
     Kept,
     Refused(NoticeError),
+    /// Not believed, and nobody needs to be woken by it.
+    OlderInterface,
     /// The number is none of ours, or of an order that is not here (yet).
     Unknown,
     TooLarge,
@@ -101,6 +103,7 @@ impl Outcome {
             Self::Noted => "noted",
             Self::Kept => "kept",
             Self::Refused(_) => "rejected",
+            Self::OlderInterface => "older_interface",
             Self::Unknown => "unknown",
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
@@ -112,7 +115,9 @@ impl Outcome {
     const fn refused_with(&self) -> Option<StatusCode> {
         match self {
             Self::Recorded | Self::Duplicate | Self::Noted | Self::Kept => None,
-            Self::Refused(NoticeError::Unreadable { .. }) => Some(StatusCode::BAD_REQUEST),
+            Self::Refused(NoticeError::Unreadable { .. }) | Self::OlderInterface => {
+                Some(StatusCode::BAD_REQUEST)
+            }
             Self::Refused(_) => Some(StatusCode::UNAUTHORIZED),
             Self::Unknown | Self::Unavailable(_) => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::TooLarge => Some(StatusCode::PAYLOAD_TOO_LARGE),
@@ -183,6 +188,10 @@ fn tell(provider: &dyn Provider, outcome: &Outcome) {
                 .increment(1);
             tracing::warn!(%account, reason, "a notice was not believed");
         }
+        Outcome::OlderInterface => tracing::info!(
+            %account,
+            "a notice of the older interface: a refund made past this gateway, found by the next bill",
+        ),
         Outcome::Unknown => tracing::warn!(%account, "a notice of an unknown number"),
         Outcome::TooLarge | Outcome::TooSlow => {
             tracing::warn!(%account, outcome = outcome.as_str(), "a notice was not read");
@@ -230,8 +239,26 @@ async fn handle(
             crash_point("c6");
             paid(provider, notice_id, &success, body, deps, now).await
         }
-        Ok(Notice::Refund { notice_id, news }) => {
-            refunds::told(provider, notice_id, &news, body, deps, now).await
+        Ok(Notice::Refund {
+            notice_id,
+            news,
+            success,
+        }) => {
+            let captured = match &success {
+                Some(success) => {
+                    crash_point("c6");
+                    paid(provider, notice_id.clone(), success, body, deps, now).await
+                }
+                None => Outcome::Duplicate,
+            };
+            // What gave no capture to the books has no refund of ours either.
+            if !matches!(captured, Outcome::Recorded | Outcome::Duplicate) {
+                return captured;
+            }
+            match refunds::told(provider, notice_id, &news, body, deps, now).await {
+                Outcome::Duplicate => captured,
+                told => told,
+            }
         }
         Ok(Notice::Other {
             notice_id, what, ..
@@ -250,6 +277,7 @@ async fn handle(
                 Err(error) => unavailable(&error),
             }
         }
+        Err(NoticeError::OlderInterface) => Outcome::OlderInterface,
         Err(error) => Outcome::Refused(error),
     }
 }

@@ -7,6 +7,7 @@ pub mod list_orders;
 pub mod new_order;
 pub mod query;
 pub mod read_order;
+pub mod reconciliations;
 pub mod start_attempt;
 pub mod timeline;
 

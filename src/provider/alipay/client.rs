@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use url::Url;
 
 use super::settings::Checked;
 use super::sign::{self, Envelope, Parameters};
@@ -28,7 +29,7 @@ pub enum Reply {
 pub struct Client {
     pub settings: Checked,
     http: http::Client,
-    clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Client {
@@ -139,8 +140,11 @@ impl Client {
             Reply::Refused { code } | Reply::Unsigned { code } => code.as_str(),
             Reply::Done(_) | Reply::Unknown => "",
         };
-        // Before its scan a trade does not exist: no news.
-        let no_news = matches!(&reply, Reply::Refused { code } if code.says_no_trade());
+        // Before its scan a trade does not exist, and a bill is made the next morning: no news.
+        let no_news = matches!(
+            &reply,
+            Reply::Refused { code } if code.says_no_trade() || code.says_no_bill()
+        );
         if outcome != Outcome::Ok && !no_news {
             tracing::warn!(
                 account = %self.settings.id,
@@ -151,6 +155,26 @@ impl Client {
             );
         }
         reply
+    }
+
+    /// Fetches a file whose address a signed answer named. Nothing of ours goes along, and nothing that
+    /// comes is signed. `None` where there is no answer.
+    pub async fn download(&self, operation: &'static str, url: Url) -> Option<Answer> {
+        let started = Instant::now();
+        let request = self.http.get(url);
+        let answer = self.http.send_for_file(request, &*self.clock).await;
+        let outcome = match &answer {
+            Ok(answer) => match answer.status {
+                200 => Outcome::Ok,
+                429 => Outcome::Limited,
+                400..=499 => Outcome::Refused,
+                500..=599 => Outcome::Unavailable,
+                _ => Outcome::Unreadable,
+            },
+            Err(failure) => Outcome::from(*failure),
+        };
+        self.http.record(operation, outcome, started);
+        answer.ok()
     }
 
     fn judge(&self, method: &str, answer: &Answer) -> (Reply, Outcome) {

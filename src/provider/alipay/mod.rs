@@ -3,8 +3,11 @@
 //! `alipay.trade.cancel` is never called: it refunds a paid trade.
 //!
 //! Start with [`Connector`]; `wire` has Alipay's words, `sign` what is signed, `certificates` the numbers
-//! of certificate mode, `client` how calls are made and judged, `notice` how notices are read.
+//! of certificate mode, `client` how calls are made and judged, `notice` how notices are read, `bills` how a
+//! bill is fetched and `bill_file` what stands in it.
 
+mod bill_file;
+mod bills;
 pub mod certificates;
 mod client;
 mod notice;
@@ -175,6 +178,7 @@ impl Provider for Connector {
             .call("refund", "alipay.trade.refund", biz_content, None);
         match reply.await {
             Reply::Done(response) => response.refund_answer(request),
+            Reply::Refused { code } if code.says_underfunded() => RefundAnswer::Underfunded,
             Reply::Refused { code } if code.ends_refund() => RefundAnswer::Failed,
             _ => RefundAnswer::Unknown,
         }
@@ -190,6 +194,7 @@ impl Provider for Connector {
         }
     }
 
+    /// Alipay takes no other destination: a refund is how it is.
     async fn repair_refund(
         &self,
         request: &RefundRequest,
@@ -198,8 +203,12 @@ impl Provider for Connector {
         self.query_refund(request).await
     }
 
-    async fn bill(&self, _kind: BillKind, _date: Date) -> Result<Bill, BillError> {
-        Err(BillError::NotOffered)
+    /// The columns of its account flow are published nowhere: only the bill of trades is read.
+    async fn bill(&self, kind: BillKind, date: Date) -> Result<Bill, BillError> {
+        match kind {
+            BillKind::Trades => bills::fetch(&self.client, date).await,
+            BillKind::Flows => Err(BillError::NotOffered),
+        }
     }
 
     fn pay_parameters(

@@ -7,8 +7,8 @@ use encoding_rs::{Encoding, GB18030, GBK, UTF_8};
 
 use super::settings::Checked;
 use super::sign;
-use crate::order::Fen;
-use crate::provider::{Notice, NoticeError, Success, beijing};
+use crate::order::{Fen, RefundAnswer};
+use crate::provider::{Notice, NoticeError, RefundNews, Success, beijing};
 
 pub const ACKNOWLEDGEMENT: (u16, &str, &str) = (200, "text/plain; charset=utf-8", "success");
 pub const REFUSAL: (&str, &str) = ("text/plain; charset=utf-8", "fail");
@@ -85,15 +85,9 @@ impl Fields {
             return Ok(other(notice_id, "a notice that is not about a trade"));
         }
         match self.get("trade_status").map(String::as_str) {
-            Some("TRADE_SUCCESS" | "TRADE_FINISHED") => Ok(Notice::Paid {
-                notice_id,
-                success: self.success()?,
-            }),
+            Some("TRADE_SUCCESS" | "TRADE_FINISHED") => self.captured(notice_id),
             // Refunded in full means that it was captured.
-            Some("TRADE_CLOSED") if self.was_paid() => Ok(Notice::Paid {
-                notice_id,
-                success: self.success()?,
-            }),
+            Some("TRADE_CLOSED") if self.was_paid() => self.captured(notice_id),
             Some("TRADE_CLOSED") => Ok(other(notice_id, "closed without a payment")),
             Some("WAIT_BUYER_PAY") => Ok(other(notice_id, "waiting for the payer")),
             Some(_) => Ok(other(notice_id, "a trade status that is not for us")),
@@ -102,10 +96,36 @@ impl Fields {
     }
 
     fn was_paid(&self) -> bool {
-        let refunded = self
-            .get("refund_fee")
-            .is_some_and(|fee| Fen::from_yuan(fee) != Ok(Fen::ZERO));
-        refunded || self.get("gmt_payment").is_some()
+        self.was_refunded() || self.get("gmt_payment").is_some()
+    }
+
+    fn was_refunded(&self) -> bool {
+        self.get("refund_fee")
+            .is_some_and(|fee| Fen::from_yuan(fee) != Ok(Fen::ZERO))
+    }
+
+    /// Money was taken; the notice may have come because a part of it, or all, went back.
+    fn captured(&self, notice_id: String) -> Result<Notice, NoticeError> {
+        let success = self.success()?;
+        Ok(match self.refund(&success) {
+            Some(news) => Notice::Refund {
+                notice_id,
+                news,
+                success: Some(success),
+            },
+            None => Notice::Paid { notice_id, success },
+        })
+    }
+
+    /// The refund that it tells of, by the refund's own number. Its sum is that of all refunds so far.
+    fn refund(&self, success: &Success) -> Option<RefundNews> {
+        self.get("gmt_refund").filter(|_| self.was_refunded())?;
+        Some(RefundNews {
+            out_trade_no: success.out_trade_no.clone(),
+            refund_no: self.get("out_biz_no")?.clone(),
+            amount: None,
+            answer: RefundAnswer::Succeeded,
+        })
     }
 
     fn success(&self) -> Result<Success, NoticeError> {

@@ -1,5 +1,6 @@
 //! Alipay's own words: `biz_content` of requests, answers (protocol §2), error codes (§4).
 
+use jiff::civil::Date;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,18 @@ pub fn refund(request: &RefundRequest) -> String {
     })
 }
 
+pub fn bill(date: Date) -> String {
+    #[derive(Serialize)]
+    struct Bill {
+        bill_type: &'static str,
+        bill_date: String,
+    }
+    to_json(&Bill {
+        bill_type: "trade",
+        bill_date: date.to_string(),
+    })
+}
+
 pub fn refund_query(request: &RefundRequest) -> String {
     #[derive(Serialize)]
     struct RefundQuery<'a> {
@@ -137,6 +150,9 @@ pub struct Response {
     pub out_request_no: Option<String>,
     pub refund_status: Option<String>,
     pub refund_amount: Option<String>,
+    pub refund_fee: Option<String>,
+    pub bill_download_url: Option<String>,
+    pub bill_file_code: Option<String>,
     pub user_id: Option<String>,
     pub open_id: Option<String>,
 }
@@ -193,12 +209,16 @@ impl Response {
         })
     }
 
-    /// `fund_change` Y means that money moved by this call; N may be a repetition: ask.
+    /// `fund_change` Y means that money moved by this call; N may be a repetition: ask. The answer names the
+    /// trade and, as `refund_fee`, what all its refunds have given back: this one is part of it.
     pub fn refund_answer(&self, request: &RefundRequest) -> RefundAnswer {
+        let given_back = self.refund_fee.as_deref().map(Fen::from_yuan);
+        let fits = self.is_about(request.out_trade_no)
+            && matches!(given_back, Some(Ok(sum)) if request.amount <= sum && sum <= request.total);
         match self.fund_change.as_deref() {
-            _ if !self.is_about(request.out_trade_no) => RefundAnswer::Unknown,
-            Some("Y") => RefundAnswer::Succeeded,
-            _ => RefundAnswer::Processing,
+            Some("Y") if fits => RefundAnswer::Succeeded,
+            Some("N") if fits => RefundAnswer::Processing,
+            _ => RefundAnswer::Unknown,
         }
     }
 
@@ -296,6 +316,25 @@ impl Code {
             "TRADE_HAS_FINISHED",
             "TRADE_HAS_CLOSE",
         ])
+    }
+
+    /// The school's own balance does not cover a refund.
+    pub fn says_underfunded(&self) -> bool {
+        self.is(&["SELLER_BALANCE_NOT_ENOUGH"])
+    }
+
+    /// Nothing happened that day, or the bill has not been made yet.
+    pub fn says_no_bill(&self) -> bool {
+        self.is(&[
+            "NO_BILL_DATA",
+            "BILL_NOT_EXIST",
+            "EMPTY_DATA_WITH_BILL_FILE",
+        ])
+    }
+
+    /// Too many calls, in the words of the call itself.
+    pub fn says_too_fast(&self) -> bool {
+        self.is(&["SYSTEM_RATE_LIMIT", "USER_RATE_LIMIT"])
     }
 
     /// A refund's final no: repeating the same request cannot help.

@@ -22,7 +22,7 @@ const MONTH_MS: i64 = 30 * 24 * 3600 * 1000;
 /// What a call proves.
 #[derive(Debug)]
 pub enum Reply {
-    /// 2xx, and WeChat signed it.
+    /// 2xx, and WeChat signed it (a file excepted).
     Done { status: u16, body: Vec<u8> },
     /// 4xx with a code. Never signed, by protocol; not 429.
     Refused { code: Code },
@@ -74,11 +74,22 @@ impl Client {
     }
 
     pub async fn get(&self, operation: &'static str, url: Url) -> Reply {
-        self.call(operation, "GET", url, String::new()).await
+        self.call(operation, "GET", url, String::new(), None).await
     }
 
     pub async fn post(&self, operation: &'static str, url: Url, body: String) -> Reply {
-        self.call(operation, "POST", url, body).await
+        self.call(operation, "POST", url, body, None).await
+    }
+
+    /// [`Self::post`] with fields that are encrypted for the key of this serial.
+    pub async fn post_sealed(
+        &self,
+        operation: &'static str,
+        url: Url,
+        body: String,
+        serial: &str,
+    ) -> Reply {
+        self.call(operation, "POST", url, body, Some(serial)).await
     }
 
     async fn call(
@@ -87,12 +98,48 @@ impl Client {
         method: &'static str,
         url: Url,
         body: String,
+        serial: Option<&str>,
     ) -> Reply {
         let started = Instant::now();
-        let (reply, outcome) = match self.exchange(method, url, body).await {
+        let (reply, outcome) = match self.exchange(method, url, body, serial).await {
             Ok(answer) => self.judge(operation, answer).await,
             Err(outcome) => (Reply::Unknown, outcome),
         };
+        self.conclude(operation, reply, outcome, started)
+    }
+
+    /// Fetches a file: signed like any call, and never signed in return (protocol §2.5). Whoever asked
+    /// compares its hash with a signed answer.
+    pub async fn download(&self, operation: &'static str, url: Url) -> Reply {
+        let started = Instant::now();
+        let request = self.request("GET", url, String::new(), None).await;
+        let answer = match request {
+            Ok(request) => self
+                .http
+                .send_for_file(request, &*self.clock)
+                .await
+                .map_err(Outcome::from),
+            Err(outcome) => Err(outcome),
+        };
+        let (reply, outcome) = match answer {
+            Ok(Answer {
+                status: status @ 200,
+                body,
+                ..
+            }) => (Reply::Done { status, body }, Outcome::Ok),
+            Ok(answer) => self.judge(operation, answer).await,
+            Err(outcome) => (Reply::Unknown, outcome),
+        };
+        self.conclude(operation, reply, outcome, started)
+    }
+
+    fn conclude(
+        &self,
+        operation: &'static str,
+        reply: Reply,
+        outcome: Outcome,
+        started: Instant,
+    ) -> Reply {
         self.http.record(operation, outcome, started);
         if matches!(reply, Reply::Unknown) {
             tracing::warn!(
@@ -156,7 +203,24 @@ impl Client {
         method: &'static str,
         url: Url,
         body: String,
+        serial: Option<&str>,
     ) -> Result<Answer, Outcome> {
+        let request = self.request(method, url, body, serial).await?;
+        self.http
+            .send(request, &*self.clock)
+            .await
+            .map_err(Outcome::from)
+    }
+
+    /// A signed request. `serial` names the key that it is encrypted for; otherwise the one that the
+    /// answer shall be signed with.
+    async fn request(
+        &self,
+        method: &'static str,
+        url: Url,
+        body: String,
+        serial: Option<&str>,
+    ) -> Result<reqwest::RequestBuilder, Outcome> {
         let timestamp = self.clock.now().as_seconds();
         let nonce = self.random.hex::<16>();
         let target = match url.query() {
@@ -177,7 +241,7 @@ impl Client {
             &nonce,
             &signature,
         );
-        let mut request = if method == "GET" {
+        let request = if method == "GET" {
             self.http.get(url)
         } else {
             self.http
@@ -187,13 +251,11 @@ impl Client {
         }
         .header("Accept", "application/json")
         .header("Authorization", authorization);
-        if let Some((id, _)) = &self.settings.platform_public_key {
-            request = request.header("Wechatpay-Serial", &**id);
-        }
-        self.http
-            .send(request, &*self.clock)
-            .await
-            .map_err(Outcome::from)
+        let configured = self.settings.platform_public_key.as_ref();
+        Ok(match serial.or(configured.map(|(id, _)| &**id)) {
+            Some(serial) => request.header("Wechatpay-Serial", serial),
+            None => request,
+        })
     }
 
     /// Fetches because of an unknown serial: at most once a minute, and not at all if another call
@@ -233,7 +295,7 @@ impl Client {
         let unavailable = |why: String| ProviderError::Unavailable { why };
         let started = Instant::now();
         let answer = match self
-            .exchange("GET", self.url("/v3/certificates"), String::new())
+            .exchange("GET", self.url("/v3/certificates"), String::new(), None)
             .await
         {
             Ok(answer) => answer,

@@ -20,22 +20,50 @@ pub struct KeyTable(BTreeMap<Box<str>, PlatformKey>);
 #[derive(Clone, Debug)]
 struct PlatformKey {
     key: PublicKey,
-    /// A public key never expires, a certificate does.
-    not_after: Option<Timestamp>,
+    /// A public key has no term, a certificate has.
+    term: Option<Term>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl PlatformKey {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.term.is_some_and(|term| now > term.not_after)
+    }
 }
 
 impl KeyTable {
     pub fn with_public_key(id: Box<str>, key: PublicKey) -> Self {
-        let not_after = None;
-        Self(BTreeMap::from([(id, PlatformKey { key, not_after })]))
+        let term = None;
+        Self(BTreeMap::from([(id, PlatformKey { key, term })]))
     }
 
     /// By the exact text of the serial.
     pub fn get(&self, serial: &str, now: Timestamp) -> Option<&PublicKey> {
         self.0
             .get(serial)
-            .filter(|entry| entry.not_after.is_none_or(|end| now <= end))
+            .filter(|entry| !entry.has_expired(now))
             .map(|entry| &entry.key)
+    }
+
+    /// The key to encrypt for: the public key, or the certificate that became valid last.
+    pub fn newest(&self, now: Timestamp) -> Option<(&str, &PublicKey)> {
+        let started = |entry: &PlatformKey| {
+            let not_before = entry.term.map(|term| term.not_before);
+            not_before.is_none_or(|start| start <= now)
+        };
+        self.0
+            .iter()
+            .filter(|(_, entry)| !entry.has_expired(now) && started(entry))
+            .max_by_key(|(_, entry)| {
+                let not_before = entry.term.map(|term| term.not_before);
+                (not_before.is_none(), not_before)
+            })
+            .map(|(serial, entry)| (&**serial, &entry.key))
     }
 
     /// Takes in what was fetched and lets go of what has expired.
@@ -43,7 +71,7 @@ impl KeyTable {
     pub fn merged(&self, fetched: Self, now: Timestamp) -> Self {
         let mut all = self.0.clone();
         all.extend(fetched.0);
-        all.retain(|_, entry| entry.not_after.is_none_or(|end| now <= end));
+        all.retain(|_, entry| !entry.has_expired(now));
         Self(all)
     }
 
@@ -53,7 +81,8 @@ impl KeyTable {
 
     /// When the last certificate ends; `None` without certificates.
     pub fn last_end(&self) -> Option<Timestamp> {
-        self.0.values().filter_map(|entry| entry.not_after).max()
+        let ends = self.0.values().filter_map(|entry| entry.term);
+        ends.map(|term| term.not_after).max()
     }
 
     /// Reads the answer of GET /v3/certificates. Members that cannot be opened, are no certificate, or
@@ -84,9 +113,10 @@ fn certificate_key(pem: &str, serial: &str) -> Option<PlatformKey> {
     }
     Some(PlatformKey {
         key: PublicKey::of_certificate(&certificate).ok()?,
-        not_after: Some(Timestamp::from_seconds(
-            certificate.validity().not_after.timestamp(),
-        )),
+        term: Some(Term {
+            not_before: Timestamp::from_seconds(certificate.validity().not_before.timestamp()),
+            not_after: Timestamp::from_seconds(certificate.validity().not_after.timestamp()),
+        }),
     })
 }
 

@@ -1,8 +1,11 @@
 //! WeChat Pay APIv3 for an ordinary merchant: JSAPI, Native and H5, query, close, refund, notices.
 //!
 //! Start with [`Connector`]; `wire` has WeChat's words, `sign` what is signed, `keys` WeChat's own keys,
-//! `client` how calls are made and judged, `notice` how notices are read.
+//! `client` how calls are made and judged, `notice` how notices are read, `bills` how a bill is fetched and
+//! `bill_file` what stands in it.
 
+mod bill_file;
+mod bills;
 mod client;
 pub mod keys;
 mod notice;
@@ -32,6 +35,8 @@ use crate::provider::{
 use crate::random::Random;
 use client::{Client, Reply};
 pub use settings::Settings;
+
+const REFUNDS: &str = "/v3/refund/domestic/refunds";
 
 /// One account at WeChat Pay. Cheap to clone.
 #[derive(Clone)]
@@ -88,6 +93,18 @@ impl Connector {
         serde_json::from_slice(body).map_or(RefundAnswer::Unknown, |state: wire::RefundState| {
             state.answer(request)
         })
+    }
+
+    /// What WeChat has under the refund's number; `None` where it says nothing that proves anything.
+    async fn refund_state(&self, request: &RefundRequest) -> Option<wire::RefundState> {
+        let mut url = self.client.url(REFUNDS);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(&request.refund_no);
+        }
+        match self.client.get("refund_query", url).await {
+            Reply::Done { status: 200, body } => serde_json::from_slice(&body).ok(),
+            _ => None,
+        }
     }
 }
 
@@ -156,9 +173,10 @@ impl Provider for Connector {
     }
 
     async fn refund(&self, request: &RefundRequest) -> RefundAnswer {
-        let url = self.client.url("/v3/refund/domestic/refunds");
+        let url = self.client.url(REFUNDS);
         match self.client.post("refund", url, wire::refund(request)).await {
             Reply::Done { status: 200, body } => Self::refund_answer(&body, request),
+            Reply::Refused { code } if code.says_underfunded() => RefundAnswer::Underfunded,
             Reply::Refused { code } if code.ends_refund() => RefundAnswer::Failed,
             _ => RefundAnswer::Unknown,
         }
@@ -166,26 +184,53 @@ impl Provider for Connector {
 
     /// Unknown to WeChat (404 RESOURCE_NOT_EXISTS) is `Unknown`: repeat [`Provider::refund`].
     async fn query_refund(&self, request: &RefundRequest) -> RefundAnswer {
-        let mut url = self.client.url("/v3/refund/domestic/refunds");
+        self.refund_state(request)
+            .await
+            .map_or(RefundAnswer::Unknown, |state| state.answer(request))
+    }
+
+    /// Asks first: the call is for WeChat's own number of the refund, and for an abnormal one only. What it
+    /// refuses stays abnormal, and a person looks at it again.
+    async fn repair_refund(
+        &self,
+        request: &RefundRequest,
+        destination: &RefundDestination,
+    ) -> RefundAnswer {
+        let Some(state) = self.refund_state(request).await else {
+            return RefundAnswer::Unknown;
+        };
+        let stands = state.answer(request);
+        let (RefundAnswer::Abnormal, Some(refund_id)) = (stands, &state.refund_id) else {
+            return stands;
+        };
+        let mut url = self.client.url(REFUNDS);
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.push(&request.refund_no);
+            segments.push(refund_id).push("apply-abnormal-refund");
         }
-        match self.client.get("refund_query", url).await {
+        let table = self.client.keys.table();
+        let Some((serial, key)) = table.newest(self.client.clock.now()) else {
+            return RefundAnswer::Unknown;
+        };
+        let Some(body) = wire::repair(request, destination, key) else {
+            tracing::warn!(
+                account = %self.account.id,
+                "an abnormal refund's destination is too long to be encrypted: nothing was sent",
+            );
+            return stands;
+        };
+        let call = self
+            .client
+            .post_sealed("refund_repair", url, body, serial)
+            .await;
+        match call {
             Reply::Done { status: 200, body } => Self::refund_answer(&body, request),
+            Reply::Refused { .. } => stands,
             _ => RefundAnswer::Unknown,
         }
     }
 
-    async fn repair_refund(
-        &self,
-        request: &RefundRequest,
-        _destination: &RefundDestination,
-    ) -> RefundAnswer {
-        self.query_refund(request).await
-    }
-
-    async fn bill(&self, _kind: BillKind, _date: Date) -> Result<Bill, BillError> {
-        Err(BillError::NotOffered)
+    async fn bill(&self, kind: BillKind, date: Date) -> Result<Bill, BillError> {
+        bills::fetch(&self.client, kind, date).await
     }
 
     fn pay_parameters(

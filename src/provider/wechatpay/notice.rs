@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::keys::KeyTable;
 use super::sign::{Resource, Signed};
-use super::wire::TradeReport;
+use super::wire::{RefundState, TradeReport};
 use crate::order::Timestamp;
 use crate::provider::{Notice, NoticeError};
 
@@ -30,7 +30,15 @@ pub fn read(
     body: &[u8],
     now: Timestamp,
 ) -> Result<Notice, NoticeError> {
-    Signed::of_map(headers)?.verify(keys, body, now)?;
+    let signed = Signed::of_map(headers).map_err(|missing| {
+        // Refunds made in the console or by V2 are told in XML, and signed otherwise (protocol §2.6).
+        if body.trim_ascii_start().starts_with(b"<") {
+            NoticeError::OlderInterface
+        } else {
+            missing
+        }
+    })?;
+    signed.verify(keys, body, now)?;
     let envelope: Envelope = serde_json::from_slice(body).map_err(|_| unreadable("no event"))?;
     let is_payment = envelope.event_type == "TRANSACTION.SUCCESS";
     if !is_payment && !envelope.event_type.starts_with("REFUND.") {
@@ -43,20 +51,28 @@ pub fn read(
     let plain = envelope.resource.open(api_v3_key).ok_or(unreadable(
         "the resource cannot be opened with the APIv3 key",
     ))?;
-    let transaction: TradeReport =
-        serde_json::from_slice(&plain).map_err(|_| unreadable("no transaction"))?;
-    match transaction.mchid.as_deref() {
-        None => return Err(unreadable("no mchid")),
-        Some(theirs) if theirs != mchid => return Err(NoticeError::Foreign),
-        Some(_) => {}
-    }
+    let ours = |theirs: Option<&str>| match theirs {
+        None => Err(unreadable("no mchid")),
+        Some(theirs) if theirs != mchid => Err(NoticeError::Foreign),
+        Some(_) => Ok(()),
+    };
     if !is_payment {
-        return Ok(Notice::Other {
+        let refund: RefundState =
+            serde_json::from_slice(&plain).map_err(|_| unreadable("no refund"))?;
+        ours(refund.mchid.as_deref())?;
+        let news = refund
+            .news()
+            .ok_or(unreadable("a refund with a part missing"))?;
+        return Ok(Notice::Refund {
             notice_id: envelope.id,
-            out_trade_no: transaction.out_trade_no,
-            what: "news of a refund",
+            news,
+            // It names the trade, but not when and for which application it was paid.
+            success: None,
         });
     }
+    let transaction: TradeReport =
+        serde_json::from_slice(&plain).map_err(|_| unreadable("no transaction"))?;
+    ours(transaction.mchid.as_deref())?;
     if !transaction.is_paid() {
         return Err(unreadable("a success that is none"));
     }

@@ -1,15 +1,21 @@
 //! WeChat Pay's own words: bodies of requests and answers (protocol §2), error codes (§4).
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::order::{Fen, OutTradeNo, Product, RefundAnswer};
 use crate::provider::beijing;
-use crate::provider::{RefundRequest, Success, TradeRequest, TradeState};
+use crate::provider::rsa::PublicKey;
+use crate::provider::{
+    RefundDestination, RefundNews, RefundRequest, Success, TradeRequest, TradeState,
+};
 use crate::provider::{http, texts};
 
 const DESCRIPTION_LIMIT: usize = 127;
 /// Said to be characters; kept to bytes, for a refund is not worth losing over its reason.
 const REASON_LIMIT_BYTES: usize = 80;
+/// No reason goes with a part of a payment up to this much: the payer would not be shown it.
+const NO_REASON_UP_TO: Fen = Fen::new(100);
 
 #[derive(Serialize)]
 struct Prepay<'a> {
@@ -56,7 +62,6 @@ pub fn prepay(
     appid: &str,
     mchid: &str,
 ) -> Result<(&'static str, String), &'static str> {
-    use secrecy::ExposeSecret as _;
     let (path, payer, scene_info) = match request.product {
         Product::WechatJsapi => {
             let payer = request.payer.as_ref().ok_or("PAYER_MISSING")?;
@@ -150,6 +155,9 @@ pub fn refund(request: &RefundRequest) -> String {
     while reason.len() > REASON_LIMIT_BYTES {
         reason.pop();
     }
+    if request.amount < request.total && request.amount <= NO_REASON_UP_TO {
+        reason.clear();
+    }
     to_json(&Refund {
         out_trade_no: request.out_trade_no.to_string(),
         out_refund_no: &request.refund_no,
@@ -163,12 +171,60 @@ pub fn refund(request: &RefundRequest) -> String {
     })
 }
 
+/// The body that names another destination for an abnormal refund; `None` where a field cannot be sealed.
+pub fn repair(
+    request: &RefundRequest,
+    destination: &RefundDestination,
+    key: &PublicKey,
+) -> Option<String> {
+    #[derive(Serialize)]
+    struct Repair<'a> {
+        out_refund_no: &'a str,
+        #[serde(rename = "type")]
+        kind: &'static str,
+        #[serde(flatten, skip_serializing_if = "Option::is_none")]
+        card: Option<Card<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Card<'a> {
+        bank_type: &'a str,
+        bank_account: String,
+        real_name: String,
+    }
+    let sealed = |text: &SecretString| key.seal(text.expose_secret().as_bytes());
+    let (kind, card) = match destination {
+        RefundDestination::MerchantCard => ("MERCHANT_BANK_CARD", None),
+        RefundDestination::PayerCard {
+            bank_type,
+            bank_account,
+            real_name,
+        } => {
+            let card = Card {
+                bank_type,
+                bank_account: sealed(bank_account)?,
+                real_name: sealed(real_name)?,
+            };
+            ("USER_BANK_CARD", Some(card))
+        }
+    };
+    Some(to_json(&Repair {
+        out_refund_no: &request.refund_no,
+        kind,
+        card,
+    }))
+}
+
 /// A refund as its call, its query and its notice tell it.
 #[derive(Deserialize)]
 pub struct RefundState {
+    /// Of notices only.
+    pub mchid: Option<String>,
+    pub refund_id: Option<String>,
     out_refund_no: Option<String>,
     out_trade_no: Option<String>,
     status: Option<String>,
+    /// A notice's word for `status`.
+    refund_status: Option<String>,
     amount: Option<GivenBack>,
 }
 
@@ -178,18 +234,44 @@ struct GivenBack {
 }
 
 impl RefundState {
-    /// 200 means accepted; the status decides, if the answer is about this refund at all. ABNORMAL
-    /// (the payer's account is closed) needs a person, as CLOSED does.
+    /// 200 means accepted; the status decides, if the answer is about this refund at all.
     pub fn answer(&self, request: &RefundRequest) -> RefundAnswer {
         let ours = self.out_refund_no.as_deref() == Some(request.refund_no.as_str())
             && self.out_trade_no.as_deref() == Some(request.out_trade_no.to_string().as_str())
-            && self.amount.as_ref().and_then(|amount| amount.refund) == Some(request.amount.get());
-        match self.status.as_deref() {
-            Some("SUCCESS") if ours => RefundAnswer::Succeeded,
-            Some("PROCESSING") if ours => RefundAnswer::Processing,
-            Some("CLOSED" | "ABNORMAL") if ours => RefundAnswer::Failed,
-            _ => RefundAnswer::Unknown,
+            && self.amount() == Some(request.amount);
+        if ours {
+            standing(self.status.as_deref())
+        } else {
+            RefundAnswer::Unknown
         }
+    }
+
+    /// What a notice tells; `None` where a part is missing or its status is not for us.
+    pub fn news(&self) -> Option<RefundNews> {
+        Some(RefundNews {
+            out_trade_no: self.out_trade_no.clone()?,
+            refund_no: self.out_refund_no.clone()?,
+            amount: Some(self.amount()?),
+            answer: match standing(self.refund_status.as_deref()) {
+                RefundAnswer::Unknown => return None,
+                answer => answer,
+            },
+        })
+    }
+
+    fn amount(&self) -> Option<Fen> {
+        self.amount.as_ref()?.refund.map(Fen::new)
+    }
+}
+
+fn standing(status: Option<&str>) -> RefundAnswer {
+    match status {
+        Some("SUCCESS") => RefundAnswer::Succeeded,
+        Some("PROCESSING") => RefundAnswer::Processing,
+        // The payer's account is closed: the money waits for another destination.
+        Some("ABNORMAL") => RefundAnswer::Abnormal,
+        Some("CLOSED") => RefundAnswer::Failed,
+        _ => RefundAnswer::Unknown,
     }
 }
 
@@ -320,7 +402,13 @@ impl Code {
         self.is(&["PARAMERROR", "SIGNERROR", "MCHNOTEXISTS"])
     }
 
-    /// A refund's final no: repeating the same request cannot help.
+    /// The school's own balance does not cover a refund.
+    pub fn says_underfunded(&self) -> bool {
+        self.is(&["NOTENOUGH"])
+    }
+
+    /// A refund's final no: it was not accepted, and repeating the same request cannot help. The payer's
+    /// closed account is one: the money must go back by other means, under another number.
     pub fn ends_refund(&self) -> bool {
         self.is(&["PARAMERROR", "USERACCOUNTABNORMAL", "TRADEOVERDUE"])
     }

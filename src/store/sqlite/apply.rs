@@ -7,6 +7,7 @@ mod operators;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 
 use super::reads;
+use super::reconciliation;
 use super::rows::integer;
 use crate::order::event::Event;
 use crate::order::{AttemptNumber, Claim, OrderId, Timestamp};
@@ -62,7 +63,7 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-fn broken(rule: impl Into<String>) -> Rejection {
+pub(super) fn broken(rule: impl Into<String>) -> Rejection {
     Rejection::RuleBroken { rule: rule.into() }
 }
 
@@ -81,7 +82,7 @@ fn unique_rule(error: &rusqlite::Error) -> Option<&str> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Rejection> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Rejection> {
     serde_json::to_string(value).map_err(|_| broken("a value has no JSON"))
 }
 
@@ -650,6 +651,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                 )?
                 .execute(params![name, value])?;
         }
+        Write::Reconciliation(write) => reconciliation::apply(connection, write)?,
         Write::ShardClaimed {
             shard,
             epoch,
@@ -660,7 +662,7 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn changed(rows: usize, rule: &str) -> Result<(), Failure> {
+pub(super) fn changed(rows: usize, rule: &str) -> Result<(), Failure> {
     if rows == 0 {
         return Err(broken(rule).into());
     }

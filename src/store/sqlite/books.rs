@@ -11,7 +11,7 @@ use crate::order::{
 use crate::sealing::Sealed;
 use crate::store::{AuditEntry, EvidenceRow, EvidenceStanding, LedgerLine, OutboxEntry, RefundRow};
 
-fn events_query(kinds: usize) -> String {
+pub(super) fn events_query(kinds: usize) -> String {
     let mut sql = format!("{OUTBOX} WHERE merchant = ?1 AND position > ?2");
     if kinds > 0 {
         let marks: Vec<String> = (0..kinds).map(|kind| format!("?{}", kind + 4)).collect();
@@ -51,10 +51,11 @@ pub(super) fn events_after(
     )
 }
 
-const REFUND: &str = "SELECT account, number, refund, round, order_id, attempt, transaction_id,
+pub(super) const REFUND: &str =
+    "SELECT account, number, refund, round, order_id, attempt, transaction_id,
     cause, merchant, merchant_refund_no, amount, status, requested_at, ended_at FROM refunds";
 
-fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {
+pub(super) fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {
     let row = Parsing::new("refunds", row, "number");
     Ok(RefundRow {
         account: AccountId::new(row.get::<String>("account")?),
@@ -75,7 +76,7 @@ fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {
     })
 }
 
-fn refunds_open_query() -> String {
+pub(super) fn refunds_open_query() -> String {
     format!(
         "{REFUND} WHERE status <> 'succeeded' AND (status <> 'failed' OR cause <> 'merchant')
          AND NOT EXISTS (SELECT 1 FROM refunds AS later
@@ -108,7 +109,7 @@ pub(super) fn refund_row(
 }
 
 // Ids begin with the time at which they were made.
-const ODD_CAPTURES: &str =
+pub(super) const ODD_CAPTURES: &str =
     "SELECT DISTINCT order_id FROM mismatches WHERE settled = 0 ORDER BY order_id LIMIT ?1";
 
 pub(super) fn odd_captures(connection: &Connection, rows: usize) -> Read<Vec<OrderId>> {
@@ -117,7 +118,8 @@ pub(super) fn odd_captures(connection: &Connection, rows: usize) -> Read<Vec<Ord
     })
 }
 
-const LEDGER: &str = "SELECT order_id, version, position, line, book, amount, at FROM ledger
+pub(super) const LEDGER: &str =
+    "SELECT order_id, version, position, line, book, amount, at FROM ledger
     WHERE order_id = ?1 ORDER BY version, position, line";
 
 pub(super) fn ledger(connection: &Connection, order: OrderId) -> Read<Vec<LedgerLine>> {
@@ -180,7 +182,7 @@ pub(super) fn evidence_row(row: &Row<'_>) -> Read<EvidenceRow> {
     })
 }
 
-fn evidence_open_query() -> String {
+pub(super) fn evidence_open_query() -> String {
     format!("{EVIDENCE} WHERE settled_at IS NULL ORDER BY first_seen, account, reference LIMIT ?1")
 }
 
@@ -193,7 +195,8 @@ pub(super) fn evidence_open(connection: &Connection, rows: usize) -> Read<Vec<Ev
     )
 }
 
-const AUDIT: &str = "SELECT id, at, operator, action, target, outcome, previous, hash FROM audit
+pub(super) const AUDIT: &str =
+    "SELECT id, at, operator, action, target, outcome, previous, hash FROM audit
     WHERE id > ?1 ORDER BY id LIMIT ?2";
 
 pub(super) fn audit(connection: &Connection, after: u64, rows: usize) -> Read<Vec<AuditEntry>> {

@@ -8,6 +8,7 @@ mod books;
 mod opening;
 mod readers;
 mod reads;
+mod reconciliation;
 mod rows;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use jiff::civil::Date;
 use rusqlite::Connection;
 
 use super::{
@@ -28,6 +30,8 @@ use crate::order::{
     AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
 };
 use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::store::Reconciliations;
+use crate::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use crate::store::sqlite::apply::Step;
 use crate::store::sqlite::readers::Readers;
 use crate::store::sqlite::writer::Writer;
@@ -334,5 +338,86 @@ impl Store for SqliteStore {
             readers.close().await;
             writer.close().await;
         }
+    }
+}
+
+#[async_trait]
+impl Reconciliations for SqliteStore {
+    async fn captures_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        let account = account.clone();
+        self.read(move |connection| {
+            reconciliation::captures_between(connection, &account, window, after, limit)
+        })
+        .await
+    }
+
+    async fn captures_known(
+        &self,
+        account: &AccountId,
+        transactions: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        let (account, transactions) = (account.clone(), reconciliation::texts(&transactions));
+        self.read(move |connection| {
+            reconciliation::captures_known(connection, &account, &transactions)
+        })
+        .await
+    }
+
+    async fn refunds_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        let account = account.clone();
+        self.read(move |connection| {
+            reconciliation::refunds_between(connection, &account, window, after, limit)
+        })
+        .await
+    }
+
+    async fn refunds_known(
+        &self,
+        account: &AccountId,
+        numbers: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        let (account, numbers) = (account.clone(), reconciliation::texts(&numbers));
+        self.read(move |connection| reconciliation::refunds_known(connection, &account, &numbers))
+            .await
+    }
+
+    async fn reconciliation_runs(
+        &self,
+        account: Option<&AccountId>,
+        from: Date,
+        to: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        let account = account.cloned();
+        self.read(move |connection| reconciliation::runs(connection, account.as_ref(), from, to))
+            .await
+    }
+
+    async fn reconciliation_rows(&self, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |connection| reconciliation::rows(connection, &filter))
+            .await
+    }
+
+    async fn reconciled_elsewhere(
+        &self,
+        account: &AccountId,
+        date: Date,
+        keys: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        let (account, keys) = (account.clone(), reconciliation::texts(&keys));
+        self.read(move |connection| reconciliation::elsewhere(connection, &account, date, &keys))
+            .await
     }
 }

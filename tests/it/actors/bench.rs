@@ -21,18 +21,20 @@ use enrollpay::order::{
 };
 use enrollpay::provider::{
     AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
-    PayerId, Provider, ProviderError, Providers, RefundDestination, RefundRequest, Success,
-    TradeRequest, TradeState,
+    PayerId, Provider, ProviderError, Providers, RefundDestination, RefundNews, RefundRequest,
+    Success, TradeRequest, TradeState,
 };
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::sqlite::{Options as SqliteOptions, SqliteStore};
 use enrollpay::store::{
     Actor, AuditEntry, EvidenceRow, IdempotencyRow, Item, LedgerLine, MaskedPayer, Merchant,
     MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry, OutboxGauge, PayerIdentity,
-    PersonalData, RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget,
-    Transaction, Write,
+    PersonalData, Reconciliations, RefundRow, Rejection, Store, StoreError, StoredOrder,
+    TimelineEntry, TokenTarget, Transaction, Write,
 };
+use jiff::civil::Date;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, oneshot};
@@ -191,20 +193,42 @@ impl Provider for FakeProvider {
         let unreadable = NoticeError::Unreadable { why: "no words" };
         let text = std::str::from_utf8(body).map_err(|_| unreadable.clone())?;
         let words: Vec<_> = text.split(' ').collect();
+        let success = |number: &str, transaction: &str, fen: &str, succeeded_at: &str| {
+            Ok(Success {
+                out_trade_no: number.to_owned(),
+                application: self.settings.application.clone(),
+                transaction_id: transaction.into(),
+                amount: Fen::new(fen.parse().map_err(|_| unreadable.clone())?),
+                currency: "CNY".into(),
+                succeeded_at: Timestamp::from_millis(
+                    succeeded_at.parse().map_err(|_| unreadable.clone())?,
+                ),
+            })
+        };
         match words[..] {
             ["paid", number, transaction, fen, succeeded_at] => Ok(Notice::Paid {
                 notice_id: format!("notice-{transaction}"),
-                success: Success {
-                    out_trade_no: number.to_owned(),
-                    application: self.settings.application.clone(),
-                    transaction_id: transaction.into(),
-                    amount: Fen::new(fen.parse().map_err(|_| unreadable.clone())?),
-                    currency: "CNY".into(),
-                    succeeded_at: Timestamp::from_millis(
-                        succeeded_at.parse().map_err(|_| unreadable.clone())?,
-                    ),
-                },
+                success: success(number, transaction, fen, succeeded_at)?,
             }),
+            // A refund's news that tells of the capture as well.
+            [
+                "refunded",
+                refund_no,
+                number,
+                transaction,
+                fen,
+                succeeded_at,
+            ] => Ok(Notice::Refund {
+                notice_id: format!("notice-{refund_no}"),
+                news: RefundNews {
+                    out_trade_no: number.to_owned(),
+                    refund_no: refund_no.to_owned(),
+                    amount: None,
+                    answer: RefundAnswer::Succeeded,
+                },
+                success: Some(success(number, transaction, fen, succeeded_at)?),
+            }),
+            ["<xml>"] => Err(NoticeError::OlderInterface),
             ["closed", number] => Ok(Notice::Other {
                 notice_id: "closed".to_owned(),
                 out_trade_no: Some(number.to_owned()),
@@ -444,6 +468,63 @@ impl Store for Gate {
     }
     async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+#[async_trait]
+impl Reconciliations for Gate {
+    async fn captures_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        let captures = self.store.captures_between(account, window, after, limit);
+        captures.await
+    }
+    async fn captures_known(
+        &self,
+        account: &AccountId,
+        transactions: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        self.store.captures_known(account, transactions).await
+    }
+    async fn refunds_between(
+        &self,
+        account: &AccountId,
+        window: Window,
+        after: Option<(Timestamp, Box<str>)>,
+        limit: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        let refunds = self.store.refunds_between(account, window, after, limit);
+        refunds.await
+    }
+    async fn refunds_known(
+        &self,
+        account: &AccountId,
+        numbers: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        self.store.refunds_known(account, numbers).await
+    }
+    async fn reconciliation_runs(
+        &self,
+        account: Option<&AccountId>,
+        from: Date,
+        to: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        self.store.reconciliation_runs(account, from, to).await
+    }
+    async fn reconciliation_rows(&self, filter: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        self.store.reconciliation_rows(filter).await
+    }
+    async fn reconciled_elsewhere(
+        &self,
+        account: &AccountId,
+        date: Date,
+        keys: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        self.store.reconciled_elsewhere(account, date, keys).await
     }
 }
 

@@ -39,6 +39,11 @@ pub struct ScriptedProvider {
     pub query: Mutex<TradeState>,
     pub close: Mutex<CloseAnswer>,
     pub queries: AtomicUsize,
+    /// What the provider has of each kind, whatever the day; none where it offers none.
+    pub bills: Mutex<BTreeMap<BillKind, Result<Bill, BillError>>>,
+    /// Whoever holds it for writing keeps the bill of flows back.
+    pub flows: tokio::sync::RwLock<()>,
+    pub refunds: Mutex<RefundAnswer>,
     /// Codes that were exchanged: each can be once.
     spent: Mutex<Vec<String>>,
 }
@@ -61,6 +66,9 @@ impl ScriptedProvider {
             query: Mutex::new(TradeState::Unpaid),
             close: Mutex::new(CloseAnswer::Closed),
             queries: AtomicUsize::new(0),
+            bills: Mutex::default(),
+            flows: tokio::sync::RwLock::default(),
+            refunds: Mutex::new(RefundAnswer::Succeeded),
             spent: Mutex::default(),
         }
     }
@@ -90,7 +98,7 @@ impl Provider for ScriptedProvider {
     }
 
     async fn refund(&self, _: &RefundRequest) -> RefundAnswer {
-        RefundAnswer::Succeeded
+        *self.refunds.lock().unwrap()
     }
 
     async fn query_refund(&self, _: &RefundRequest) -> RefundAnswer {
@@ -101,8 +109,15 @@ impl Provider for ScriptedProvider {
         RefundAnswer::Succeeded
     }
 
-    async fn bill(&self, _: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
-        Err(BillError::NotOffered)
+    async fn bill(&self, kind: BillKind, _: jiff::civil::Date) -> Result<Bill, BillError> {
+        if kind == BillKind::Flows {
+            drop(self.flows.read().await);
+        }
+        let bills = self.bills.lock().unwrap();
+        bills
+            .get(&kind)
+            .cloned()
+            .unwrap_or(Err(BillError::NotOffered))
     }
 
     fn pay_parameters(
@@ -461,7 +476,7 @@ impl Gateway {
         answer.body["id"].as_str().unwrap().parse().unwrap()
     }
 
-    async fn tell(&self, order: OrderId, command: Command) -> actors::Reply {
+    pub async fn tell(&self, order: OrderId, command: Command) -> actors::Reply {
         let request = Request {
             command,
             actor: Actor::Payer,

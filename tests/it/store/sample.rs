@@ -5,7 +5,7 @@ use enrollpay::order::state::{CaptureStanding, RefundStanding};
 use enrollpay::order::{
     AccountId, Attempt, AttemptId, AttemptNumber, Capture, Claim, CloseReason, CodeMode, Event,
     EventId, Fen, KeyId, LatePayment, MerchantId, Offer, Order, OrderId, PayerHash, Phase, Product,
-    RefundId, Settlement, Terms, Timestamp, Trade, TradeStanding, Wallet, WebhookType,
+    RefundId, Settlement, Terms, Timestamp, Trade, TradeStanding, Wallet, WebhookType, evolve,
 };
 use enrollpay::sealing::{Sealed, TokenHash};
 use enrollpay::store::{
@@ -126,6 +126,19 @@ pub fn step(before: &Order, events: Vec<Event>, change: impl FnOnce(&mut Order))
     order.version += 1;
     change(&mut order);
     write(order, events)
+}
+
+/// The step after `before` as the heart has it once these events are told, at one second.
+pub fn told(before: &Order, events: Vec<Event>) -> OrderWrite {
+    told_at(before, events, at(1))
+}
+
+pub fn told_at(before: &Order, events: Vec<Event>, now: Timestamp) -> OrderWrite {
+    let mut write = write(evolve(before.clone(), &events, now), events);
+    for entry in &mut write.events {
+        entry.at = now;
+    }
+    write
 }
 
 fn write(order: Order, events: Vec<Event>) -> OrderWrite {

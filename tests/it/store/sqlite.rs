@@ -12,12 +12,17 @@ use enrollpay::clock::ManualClock;
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::Sealed;
 use enrollpay::store::sqlite::{OpenError, Options, SqliteStore};
-use enrollpay::store::{Rejection, Store, StoreError, Transaction, Write};
+use enrollpay::store::{
+    AuditBroken, Rejection, Store, StoreError, Transaction, Write, verify_audit,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::Place;
+use super::money::{audited, evidence, odd_capture, requested, settling, succeeded};
 use super::sample::*;
+
+mod upgrade;
 
 /// A folder that goes with the test.
 struct Folder(TempDir);
@@ -157,14 +162,31 @@ async fn the_schema_itself_refuses_what_must_never_be() {
     let claimed = claim(&shown.order, 1);
     let mut paid = pay(&claimed.order, "4200");
     paid.outbox = vec![outbox(&paid.order, 1)];
-    for write in [created, shown, claimed, paid, creation(2)] {
+    for write in [created, shown, claimed, paid.clone(), creation(2)] {
         assert_eq!(
             store.commit(vec![alone(write)]).await.unwrap(),
             vec![Ok(())]
         );
     }
     let closed = close(&order(2));
-    store.commit(vec![alone(closed)]).await.unwrap();
+    let asked = told(&paid.order, vec![requested(1, "R-1", 10)]);
+    let gone = told(&asked.order, vec![succeeded(1)]);
+    let open = told(&gone.order, vec![requested(2, "R-2", 10), odd_capture()]);
+    for write in [closed, asked, gone, open] {
+        assert_eq!(
+            store.commit(vec![alone(write)]).await.unwrap(),
+            vec![Ok(())]
+        );
+    }
+    let words = [
+        Write::Audit(audited(1)),
+        Write::Evidence(evidence(1)),
+        Write::Evidence(evidence(2)),
+        settling(1, 7),
+        settling(1, 8),
+    ];
+    let verdicts = store.commit(vec![writes(words)]).await.unwrap();
+    assert_eq!(verdicts, vec![Ok(())]);
     let claimed = Write::ShardClaimed {
         shard: 1,
         epoch: 1,
@@ -178,6 +200,57 @@ async fn the_schema_itself_refuses_what_must_never_be() {
     for (sql, rule) in [
         ("UPDATE captures SET amount = 1", "M6"),
         ("DELETE FROM captures", "M6"),
+        ("UPDATE refunds SET amount = 1", "M5"),
+        ("UPDATE refunds SET number = number || 'x'", "M5"),
+        ("UPDATE refunds SET merchant_refund_no = NULL", "M5"),
+        (
+            "UPDATE refunds SET status = 'failed' WHERE status = 'succeeded'",
+            "M6",
+        ),
+        (
+            "UPDATE refunds SET ended_at = 0 WHERE status = 'succeeded'",
+            "M6",
+        ),
+        ("DELETE FROM refunds", "M6"),
+        (
+            "INSERT INTO refunds SELECT account, 'more', 'rfd_more', 0, order_id, attempt,
+                 transaction_id, cause, merchant, 'more', 13981, 'pending', 0, NULL
+             FROM refunds LIMIT 1",
+            "M4",
+        ),
+        (
+            "INSERT INTO refunds SELECT account, 'more', 'rfd_more', 0, order_id, attempt,
+                 transaction_id, 'surplus', merchant, NULL, 14000, 'pending', 0, NULL
+             FROM refunds LIMIT 1",
+            "M2",
+        ),
+        (
+            "INSERT INTO refunds SELECT account, 'more', 'rfd_more', 0, order_id, attempt,
+                 transaction_id, 'mismatch', merchant, NULL, 10, 'pending', 0, NULL
+             FROM refunds LIMIT 1",
+            "M3",
+        ),
+        ("UPDATE mismatches SET amount = 1", "M3"),
+        ("DELETE FROM mismatches", "M3"),
+        ("UPDATE ledger SET amount = amount + 1", "M9"),
+        ("DELETE FROM ledger", "M9"),
+        ("UPDATE evidence SET reason = 'none'", "M3"),
+        ("UPDATE evidence SET body = x''", "M3"),
+        ("UPDATE evidence SET settled_at = NULL", "M3"),
+        (
+            "UPDATE evidence SET settled_by = randomblob(16), settled_at = 1
+             WHERE proposed_by IS NULL",
+            "M3",
+        ),
+        ("DELETE FROM evidence", "M3"),
+        ("UPDATE audit SET outcome = 'refused'", "append-only"),
+        ("DELETE FROM audit", "append-only"),
+        (
+            "INSERT INTO audit SELECT id + 1, at, operator, action, target, outcome, previous, hash
+             FROM audit",
+            "one chain",
+        ),
+        ("UPDATE outbox SET position = position + 1", "E4"),
         ("UPDATE order_events SET at = 0", "E5"),
         ("DELETE FROM order_events", "E5"),
         ("UPDATE claims SET payer = randomblob(16)", "Q2"),
@@ -214,6 +287,33 @@ async fn the_schema_itself_refuses_what_must_never_be() {
     // What may change still can.
     let changed = connection.execute("UPDATE outbox SET state = 'parked'", []);
     assert_eq!(changed.unwrap(), 1);
+}
+
+/// Somebody with a database tool, and without the rules that would refuse.
+#[tokio::test]
+async fn a_doctored_audit_log_shows() {
+    for (sql, broken_at) in [
+        ("UPDATE audit SET operator = '0 root' WHERE id = 2", 2),
+        ("UPDATE audit SET at = at - 1 WHERE id = 3", 3),
+        ("DELETE FROM audit WHERE id = 1", 2),
+        ("DELETE FROM audit WHERE id = 2", 3),
+        ("UPDATE audit SET hash = zeroblob(32) WHERE id = 1", 1),
+    ] {
+        let folder = Folder::new();
+        let store = folder.store();
+        let entries = (1..=3).map(|n| writes([Write::Audit(audited(n))]));
+        store.commit(entries.collect()).await.unwrap();
+        let connection = raw(&folder);
+        connection
+            .execute_batch("DROP TRIGGER audit_kept; DROP TRIGGER audit_stays;")
+            .unwrap();
+        assert_eq!(connection.execute(sql, []).unwrap(), 1);
+        match verify_audit(&store).await {
+            Err(AuditBroken::Entry { id }) => assert_eq!(id, broken_at, "{sql}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+        store.close().await;
+    }
 }
 
 #[tokio::test]

@@ -11,25 +11,27 @@ use enrollpay::store::{
 };
 
 use super::Place;
+pub use super::money::*;
+pub use super::reconciliation::*;
 use super::sample::*;
 
-type Verdict = Result<(), Rejection>;
+pub(super) type Verdict = Result<(), Rejection>;
 
-async fn commit(store: &Arc<dyn Store>, transaction: Transaction) -> Verdict {
+pub(super) async fn commit(store: &Arc<dyn Store>, transaction: Transaction) -> Verdict {
     let mut verdicts = store.commit(vec![transaction]).await.unwrap();
     assert_eq!(verdicts.len(), 1);
     verdicts.remove(0)
 }
 
-async fn commit_step(store: &Arc<dyn Store>, write: OrderWrite) -> Verdict {
+pub(super) async fn commit_step(store: &Arc<dyn Store>, write: OrderWrite) -> Verdict {
     commit(store, alone(write)).await
 }
 
-async fn commit_write(store: &Arc<dyn Store>, write: Write) -> Verdict {
+pub(super) async fn commit_write(store: &Arc<dyn Store>, write: Write) -> Verdict {
     commit(store, writes([write])).await
 }
 
-fn is_broken(verdict: &Verdict) -> bool {
+pub(super) fn is_broken(verdict: &Verdict) -> bool {
     matches!(verdict, Err(Rejection::RuleBroken { .. }))
 }
 

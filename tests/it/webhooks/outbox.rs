@@ -9,11 +9,14 @@ use enrollpay::order::{
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
     AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Merchant,
-    MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, RefundRow, Rejection, Store,
-    StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction, WebhookSecret, Write,
+    MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, Reconciliations, RefundRow,
+    Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
+    WebhookSecret, Write,
 };
+use jiff::civil::Date;
 use tokio::sync::watch;
 use ulid::Ulid;
 
@@ -315,4 +318,59 @@ impl Store for Outbox {
         unused()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Reconciliations for Outbox {
+    async fn captures_between(
+        &self,
+        _: &AccountId,
+        _: Window,
+        _: Option<(Timestamp, Box<str>)>,
+        _: usize,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        unused()
+    }
+    async fn captures_known(
+        &self,
+        _: &AccountId,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<CaptureRow>, StoreError> {
+        unused()
+    }
+    async fn refunds_between(
+        &self,
+        _: &AccountId,
+        _: Window,
+        _: Option<(Timestamp, Box<str>)>,
+        _: usize,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn refunds_known(
+        &self,
+        _: &AccountId,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<RefundRow>, StoreError> {
+        unused()
+    }
+    async fn reconciliation_runs(
+        &self,
+        _: Option<&AccountId>,
+        _: Date,
+        _: Date,
+    ) -> Result<Vec<Run>, StoreError> {
+        unused()
+    }
+    async fn reconciliation_rows(&self, _: &RowFilter) -> Result<Vec<Row>, StoreError> {
+        unused()
+    }
+    async fn reconciled_elsewhere(
+        &self,
+        _: &AccountId,
+        _: Date,
+        _: Vec<Box<str>>,
+    ) -> Result<Vec<Box<str>>, StoreError> {
+        unused()
+    }
 }
