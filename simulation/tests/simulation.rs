@@ -163,7 +163,7 @@ const MUTATIONS: &[Caught] = &[
 
 #[test]
 fn every_mutation_is_caught() {
-    let within = number_from("ENROLLPAY_SIMULATION_MUTATION_SEEDS").unwrap_or(2_000);
+    let within = number_from("ENROLLPAY_SIMULATION_MUTATION_SEEDS").unwrap_or(10_000);
     let mut escaped = Vec::new();
     for (mutation, mode, expected) in MUTATIONS {
         let found = (0..within).find_map(|seed| {
