@@ -12,7 +12,8 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer};
 use enrollpay::actors::Options;
 use enrollpay::http::{self, Deps, Limits, Settings};
-use enrollpay::order::{Command, OrderId, OutTradeNo, Status, Timestamp};
+use enrollpay::order::event::Attention;
+use enrollpay::order::{Command, Event, OrderId, OutTradeNo, Status, Timestamp};
 use enrollpay::sealing::Place;
 use enrollpay::store::Store;
 use futures_util::StreamExt as _;
@@ -332,6 +333,49 @@ async fn signed_and_unreadable_is_kept_and_not_acknowledged() {
         .await
         .unwrap();
     assert_eq!(evidence.unwrap().reason, "unreadable");
+    site.end().await;
+}
+
+/// The first that is heard of a trade may be that it was refunded, in the provider's own console.
+#[test]
+async fn news_of_a_refund_brings_the_capture_first() {
+    let site = Site::new();
+    let id = site.bench.made().await;
+    let notice = format!(
+        "refunded {}",
+        paid(id, "tx-1", START).replacen("paid", "R1", 1)
+    );
+    for _ in 0..2 {
+        assert_eq!(site.notify(notice.clone()).await, acknowledged());
+        let stored = site.bench.stored(id).await.order;
+        assert_eq!(stored.status(), Status::Paid);
+        assert_eq!(stored.captures.len(), 1);
+    }
+    let kept = site.bench.gate.evidence(&account(), "R1").await.unwrap();
+    assert_eq!(kept.unwrap().reason, "foreign_refund");
+    let calls = site.bench.events(id).await;
+    let foreign = Event::AttentionRaised {
+        why: Attention::ForeignRefund,
+    };
+    assert_eq!(calls.iter().filter(|event| **event == foreign).count(), 1);
+
+    // No acknowledgement where the capture is of no order of ours, and nothing of the refund either.
+    let stranger = paid(OrderId::from_ulid(Ulid(77)), "tx-7", START).replacen("paid", "R7", 1);
+    assert_eq!(
+        site.notify(format!("refunded {stranger}")).await,
+        refused(StatusCode::SERVICE_UNAVAILABLE)
+    );
+    assert_eq!(
+        site.bench.gate.evidence(&account(), "R7").await.unwrap(),
+        None
+    );
+    site.end().await;
+}
+
+#[test]
+async fn the_xml_of_the_older_interface_is_refused_calmly() {
+    let site = Site::new();
+    assert_eq!(site.notify("<xml>").await, refused(StatusCode::BAD_REQUEST));
     site.end().await;
 }
 

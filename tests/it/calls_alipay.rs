@@ -13,7 +13,9 @@ use enrollpay::clock::ManualClock;
 use enrollpay::order::{CloseAnswer, Fen, Product, RefundAnswer, TradeAnswer};
 use enrollpay::provider::alipay::{Connector, Settings, sign};
 use enrollpay::provider::rsa::PublicKey;
-use enrollpay::provider::{OauthError, PayerId, Provider, RefundRequest, TradeState};
+use enrollpay::provider::{
+    OauthError, PayerId, Provider, RefundDestination, RefundRequest, TradeState,
+};
 use enrollpay::random::SystemRandom;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -23,14 +25,14 @@ use crate::vectors_alipay::{certificate_mode, key, private, settings};
 use crate::vectors_wechatpay::{CLOCK, number, trade};
 
 /// The parameters of a call, from query and form.
-fn sent(seen: &Seen) -> BTreeMap<String, String> {
+pub fn sent(seen: &Seen) -> BTreeMap<String, String> {
     [&seen.query, &seen.body]
         .into_iter()
         .flat_map(|part| url::form_urlencoded::parse(part.as_bytes()).into_owned())
         .collect()
 }
 
-fn business(seen: &Seen) -> Value {
+pub fn business(seen: &Seen) -> Value {
     serde_json::from_str(&sent(seen)["biz_content"]).unwrap()
 }
 
@@ -39,7 +41,7 @@ fn response_key(seen: &Seen) -> String {
 }
 
 /// The answer to a call, signed by Alipay; in certificate mode with the certificate's number.
-fn signed(seen: &Seen, response: &Value) -> Act {
+pub fn signed(seen: &Seen, response: &Value) -> Act {
     let text = response.to_string().replace('/', "\\/");
     let sign = private("alipay_private_key_pem").sign(text.as_bytes());
     let number = if sent(seen).contains_key("app_cert_sn") {
@@ -54,15 +56,15 @@ fn signed(seen: &Seen, response: &Value) -> Act {
     )
 }
 
-fn unsigned(seen: &Seen, response: &Value) -> Act {
+pub fn unsigned(seen: &Seen, response: &Value) -> Act {
     Act::plain(200, json!({ response_key(seen): response }).to_string())
 }
 
-fn failure(code: &str, sub_code: &str) -> Value {
+pub fn failure(code: &str, sub_code: &str) -> Value {
     json!({ "code": code, "msg": "x", "sub_code": sub_code, "sub_msg": "y" })
 }
 
-fn at(url: &str) -> Settings {
+pub fn at(url: &str) -> Settings {
     Settings {
         base_url: format!("{url}/gateway.do"),
         timeout: Duration::from_millis(1500),
@@ -70,7 +72,7 @@ fn at(url: &str) -> Settings {
     }
 }
 
-fn connect(settings: Settings) -> Connector {
+pub fn connect(settings: Settings) -> Connector {
     let clock = Arc::new(ManualClock::at(CLOCK));
     Connector::new(settings, clock, Arc::new(SystemRandom)).unwrap()
 }
@@ -482,16 +484,24 @@ async fn a_close_is_done_or_asks_what_became_of_the_trade() {
 #[actix_web::test]
 async fn a_refund_succeeds_only_where_money_moved() {
     let number = number().to_string();
-    let refund = |change: &str| json!({ "code": "10000", "out_trade_no": number, "fund_change": change, "refund_fee": "28.50" });
+    let refunded = |change: &str, sum: &str| json!({ "code": "10000", "out_trade_no": number, "fund_change": change, "refund_fee": sum });
+    let refund = |change: &str| refunded(change, "28.50");
     for (response, expected) in [
         (refund("Y"), RefundAnswer::Succeeded),
         (refund("N"), RefundAnswer::Processing),
+        // The sum of all refunds so far: this one must be within it, and it within the payment.
+        (refunded("Y", "100.00"), RefundAnswer::Succeeded),
+        (refunded("Y", "128.50"), RefundAnswer::Succeeded),
+        (refunded("Y", "28.49"), RefundAnswer::Unknown),
+        (refunded("Y", "128.51"), RefundAnswer::Unknown),
+        (refunded("Y", ""), RefundAnswer::Unknown),
+        (refund("?"), RefundAnswer::Unknown),
         (
-            json!({ "code": "10000", "out_trade_no": number }),
-            RefundAnswer::Processing,
+            json!({ "code": "10000", "out_trade_no": number, "refund_fee": "28.50" }),
+            RefundAnswer::Unknown,
         ),
         (
-            json!({ "code": "10000", "fund_change": "Y" }),
+            json!({ "code": "10000", "fund_change": "Y", "refund_fee": "28.50" }),
             RefundAnswer::Unknown,
         ),
         (
@@ -504,7 +514,7 @@ async fn a_refund_succeeds_only_where_money_moved() {
         ),
         (
             failure("40004", "ACQ.SELLER_BALANCE_NOT_ENOUGH"),
-            RefundAnswer::Unknown,
+            RefundAnswer::Underfunded,
         ),
         (
             failure("40004", "ACQ.DISCORDANT_REPEAT_REQUEST"),
@@ -548,6 +558,12 @@ async fn a_refund_succeeds_only_where_money_moved() {
         let (_server, connector) = answering(response.clone());
         let asked = connector.query_refund(&refund_request()).await;
         assert_eq!(asked, expected, "{response}");
+        // There is no other destination here: the answer is how it stands.
+        let destination = RefundDestination::MerchantCard;
+        let repaired = connector
+            .repair_refund(&refund_request(), &destination)
+            .await;
+        assert_eq!(repaired, expected, "{response}");
     }
 }
 

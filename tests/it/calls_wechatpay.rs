@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use base64::Engine as _;
 use enrollpay::clock::ManualClock;
 use enrollpay::order::{CloseAnswer, CodeMode, Fen, Product, RefundAnswer, Timestamp, TradeAnswer};
 use enrollpay::provider::rsa::PublicKey;
 use enrollpay::provider::wechatpay::{Connector, Settings, sign};
 use enrollpay::provider::{
-    NoticeError, OauthError, Provider, ProviderError, RefundRequest, TradeState,
+    NoticeError, OauthError, Provider, ProviderError, RefundDestination, RefundRequest, TradeState,
 };
 use enrollpay::random::SystemRandom;
 use secrecy::ExposeSecret as _;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use crate::loopback::{Act, Seen, Server, hangs_up, nobody, serve};
 use crate::vectors_wechatpay::{CLOCK, number, settings, signed_headers, simulator, trade};
 
-fn signed(status: u16, body: impl Into<Vec<u8>>) -> Act {
+pub fn signed(status: u16, body: impl Into<Vec<u8>>) -> Act {
     let body = body.into();
     Act::Answer {
         status,
@@ -34,11 +35,11 @@ fn signed(status: u16, body: impl Into<Vec<u8>>) -> Act {
     }
 }
 
-fn refused(status: u16, code: &str) -> Act {
+pub fn refused(status: u16, code: &str) -> Act {
     Act::plain(status, json!({ "code": code, "message": "x" }).to_string())
 }
 
-fn at(url: &str) -> Settings {
+pub fn at(url: &str) -> Settings {
     Settings {
         base_url: url.to_owned(),
         openid_base_url: url.to_owned(),
@@ -47,7 +48,7 @@ fn at(url: &str) -> Settings {
     }
 }
 
-fn connect(settings: Settings) -> Connector {
+pub fn connect(settings: Settings) -> Connector {
     let clock = Arc::new(ManualClock::at(CLOCK));
     Connector::new(settings, clock, Arc::new(SystemRandom)).unwrap()
 }
@@ -67,7 +68,7 @@ fn transaction(state: &str) -> Value {
     })
 }
 
-fn refund_request() -> RefundRequest {
+pub fn refund_request() -> RefundRequest {
     RefundRequest {
         out_trade_no: number(),
         refund_no: "rfd_1".to_owned(),
@@ -87,6 +88,18 @@ fn refund_state(status: &str) -> Value {
 
 /// Everything that WeChat checks of a request before it looks at the business.
 fn assert_well_made(seen: &Seen) {
+    assert_signed_by(seen, "1900000001");
+    assert_eq!(
+        Some(&seen.headers["wechatpay-serial"]),
+        settings().platform_public_key_id.as_ref()
+    );
+    let has_body = !seen.body.is_empty();
+    assert_eq!(seen.headers.contains_key("content-type"), has_body);
+    assert!(!seen.body.contains("null"));
+}
+
+/// The `Authorization` of this merchant number, over what was sent.
+pub fn assert_signed_by(seen: &Seen, mchid: &str) {
     let authorization = &seen.headers["authorization"];
     let (scheme, items) = authorization.split_once(' ').unwrap();
     assert_eq!(scheme, "WECHATPAY2-SHA256-RSA2048");
@@ -98,7 +111,7 @@ fn assert_well_made(seen: &Seen) {
         })
         .collect();
     assert_eq!(items.len(), 5);
-    assert_eq!(items["mchid"], "1900000001");
+    assert_eq!(items["mchid"], mchid);
     assert_eq!(items["serial_no"], settings().certificate_serial);
     let timestamp: i64 = items["timestamp"].parse().unwrap();
     assert_eq!(timestamp, CLOCK.as_seconds());
@@ -118,13 +131,6 @@ fn assert_well_made(seen: &Seen) {
     );
     assert!(seen.headers["user-agent"].starts_with("enrollpay/"));
     assert_eq!(seen.headers["accept"], "application/json");
-    assert_eq!(
-        Some(&seen.headers["wechatpay-serial"]),
-        settings().platform_public_key_id.as_ref()
-    );
-    let has_body = !seen.body.is_empty();
-    assert_eq!(seen.headers.contains_key("content-type"), has_body);
-    assert!(!seen.body.contains("null"));
 }
 
 #[actix_web::test]
@@ -168,7 +174,7 @@ async fn every_call_is_made_by_the_book() {
     );
     assert!(h5.get("payer").is_none());
     let refund: Value = serde_json::from_str(&seen[8].body).unwrap();
-    assert!(refund["reason"].as_str().unwrap().len() <= 80);
+    assert_eq!(refund["reason"].as_str().unwrap().len(), 78);
     assert_eq!(
         refund["amount"],
         json!({ "refund": 2850, "total": 12850, "currency": "CNY" })
@@ -454,7 +460,7 @@ async fn a_refund_is_what_its_status_says() {
         (refund_state("SUCCESS"), RefundAnswer::Succeeded),
         (refund_state("PROCESSING"), RefundAnswer::Processing),
         (refund_state("CLOSED"), RefundAnswer::Failed),
-        (refund_state("ABNORMAL"), RefundAnswer::Failed),
+        (refund_state("ABNORMAL"), RefundAnswer::Abnormal),
         (refund_state("?"), RefundAnswer::Unknown),
         (
             changed("out_refund_no", json!("rfd_2")),
@@ -482,7 +488,9 @@ async fn a_refund_is_what_its_status_says() {
     for (status, code, expected) in [
         (403, "USER_ACCOUNT_ABNORMAL", RefundAnswer::Failed),
         (400, "PARAM_ERROR", RefundAnswer::Failed),
-        (403, "NOT_ENOUGH", RefundAnswer::Unknown),
+        (403, "NOT_ENOUGH", RefundAnswer::Underfunded),
+        (403, "NOTENOUGH", RefundAnswer::Underfunded),
+        (400, "REFUND_FEE_MISMATCH", RefundAnswer::Unknown),
         (404, "RESOURCE_NOT_EXISTS", RefundAnswer::Unknown),
         (429, "FREQUENCY_LIMITED", RefundAnswer::Unknown),
         (500, "SYSTEM_ERROR", RefundAnswer::Unknown),
@@ -498,8 +506,185 @@ async fn a_refund_is_what_its_status_says() {
     }
 }
 
-/// WeChat's key in a certificate that ends in `year`. (The published one ended in 2025.)
-fn platform_certificate(serial: &str, year: i32) -> String {
+/// A part of at most one yuan goes back without a reason, for none would be shown; the whole of it has one.
+#[actix_web::test]
+async fn a_small_part_goes_back_without_a_reason() {
+    let (server, connector) = connected(|_| refused(400, "PARAM_ERROR"));
+    for (amount, total) in [(100, 101), (101, 102), (100, 100)] {
+        let request = RefundRequest {
+            amount: Fen::new(amount),
+            total: Fen::new(total),
+            ..refund_request()
+        };
+        connector.refund(&request).await;
+    }
+    let reasons: Vec<_> = server
+        .seen()
+        .iter()
+        .map(|seen| serde_json::from_str::<Value>(&seen.body).unwrap()["reason"].is_string())
+        .collect();
+    assert_eq!(reasons, [false, true, true]);
+}
+
+fn payer_card() -> RefundDestination {
+    RefundDestination::PayerCard {
+        bank_type: "ICBC_DEBIT".to_owned(),
+        bank_account: "6222020200112233445".to_owned().into(),
+        real_name: "张三".to_owned().into(),
+    }
+}
+
+/// What WeChat reads in a field that was encrypted for it.
+fn opened(sealed: &Value) -> String {
+    let keys = simulator();
+    let pem = keys["wechat_pay"]["private_key_pem"].as_str().unwrap();
+    let der = rcgen::KeyPair::from_pem(pem).unwrap().serialize_der();
+    let key = PrivateDecryptingKey::from_pkcs8(&der).unwrap();
+    let key = OaepPrivateDecryptingKey::new(key).unwrap();
+    let sealed = base64::engine::general_purpose::STANDARD
+        .decode(sealed.as_str().unwrap())
+        .unwrap();
+    let mut plain = vec![0; key.min_output_size()];
+    let plain = key
+        .decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut plain, None)
+        .unwrap();
+    String::from_utf8(plain.to_vec()).unwrap()
+}
+
+fn abnormal() -> Value {
+    let mut state = refund_state("ABNORMAL");
+    state["refund_id"] = json!("50300002602026010100000000001");
+    state
+}
+
+#[actix_web::test]
+async fn an_abnormal_refund_is_sent_elsewhere() {
+    let (server, connector) = connected(|seen| {
+        let state = if seen.method == "GET" {
+            abnormal()
+        } else {
+            refund_state("PROCESSING")
+        };
+        signed(200, state.to_string())
+    });
+    for destination in [RefundDestination::MerchantCard, payer_card()] {
+        let answer = connector
+            .repair_refund(&refund_request(), &destination)
+            .await;
+        assert_eq!(answer, RefundAnswer::Processing);
+    }
+    let seen = server.seen();
+    seen.iter().for_each(assert_well_made);
+    let refunds = "/v3/refund/domestic/refunds";
+    assert_eq!(seen[2].path, format!("{refunds}/rfd_1"));
+    assert_eq!(
+        seen[3].path,
+        format!("{refunds}/50300002602026010100000000001/apply-abnormal-refund")
+    );
+    let own: Value = serde_json::from_str(&seen[1].body).unwrap();
+    assert_eq!(
+        own,
+        json!({ "out_refund_no": "rfd_1", "type": "MERCHANT_BANK_CARD" })
+    );
+    let payers: Value = serde_json::from_str(&seen[3].body).unwrap();
+    assert_eq!(payers["out_refund_no"], "rfd_1");
+    assert_eq!(payers["type"], "USER_BANK_CARD");
+    assert_eq!(payers["bank_type"], "ICBC_DEBIT");
+    assert_eq!(opened(&payers["bank_account"]), "6222020200112233445");
+    assert_eq!(opened(&payers["real_name"]), "张三");
+    assert!(!format!("{:?}", payer_card()).contains("6222"));
+}
+
+#[actix_web::test]
+async fn only_an_abnormal_refund_is_sent_elsewhere() {
+    let too_long = RefundDestination::PayerCard {
+        bank_type: "ICBC_DEBIT".to_owned(),
+        bank_account: "6".repeat(215).into(),
+        real_name: "张三".to_owned().into(),
+    };
+    let mut another = abnormal();
+    another["out_refund_no"] = json!("rfd_2");
+    for (state, destination, expected) in [
+        (
+            refund_state("SUCCESS"),
+            payer_card(),
+            RefundAnswer::Succeeded,
+        ),
+        (
+            refund_state("PROCESSING"),
+            payer_card(),
+            RefundAnswer::Processing,
+        ),
+        (refund_state("CLOSED"), payer_card(), RefundAnswer::Failed),
+        (another, payer_card(), RefundAnswer::Unknown),
+        // Abnormal, and nothing can be sent: it stands as it stood.
+        (
+            refund_state("ABNORMAL"),
+            payer_card(),
+            RefundAnswer::Abnormal,
+        ),
+        (abnormal(), too_long, RefundAnswer::Abnormal),
+    ] {
+        let text = state.to_string();
+        let (server, connector) = connected(move |_| signed(200, text.clone()));
+        let answer = connector
+            .repair_refund(&refund_request(), &destination)
+            .await;
+        assert_eq!(answer, expected, "{state}");
+        assert_eq!(server.seen().len(), 1, "{state}");
+    }
+    let (_server, connector) = connected(|_| refused(404, "RESOURCE_NOT_EXISTS"));
+    let answer = connector
+        .repair_refund(&refund_request(), &payer_card())
+        .await;
+    assert_eq!(answer, RefundAnswer::Unknown);
+    for (status, code, expected) in [
+        (400, "INVALID_REQUEST", RefundAnswer::Abnormal),
+        (400, "PARAM_ERROR", RefundAnswer::Abnormal),
+        (429, "FREQUENCY_LIMITED", RefundAnswer::Unknown),
+        (500, "SYSTEM_ERROR", RefundAnswer::Unknown),
+    ] {
+        let (_server, connector) = connected(move |seen| {
+            if seen.method == "GET" {
+                signed(200, abnormal().to_string())
+            } else {
+                refused(status, code)
+            }
+        });
+        let answer = connector
+            .repair_refund(&refund_request(), &payer_card())
+            .await;
+        assert_eq!(answer, expected, "{code}");
+    }
+}
+
+#[actix_web::test]
+async fn fields_are_sealed_for_the_certificate_that_became_valid_last() {
+    let later = "1".repeat(40);
+    let serial = later.clone();
+    let server = serve(move |seen| match seen.path.as_str() {
+        "/v3/certificates" => {
+            let ends = [(2020, 2031), (2025, 2030), (2027, 2032)];
+            let serials = [simulator_serial(), serial.clone(), "2".repeat(40)];
+            certificates_of(&serials.iter().zip(ends).collect::<Vec<_>>())
+        }
+        _ if seen.method == "GET" => by_certificate(200, abnormal().to_string()),
+        _ => by_certificate(200, refund_state("PROCESSING").to_string()),
+    });
+    let connector = connect(certificate_mode(&server.url));
+    let answer = connector
+        .repair_refund(&refund_request(), &payer_card())
+        .await;
+    assert_eq!(answer, RefundAnswer::Processing);
+    let seen = server.seen();
+    let sent = seen.iter().find(|one| one.method == "POST").unwrap();
+    assert_eq!(sent.headers["wechatpay-serial"], later);
+    let body: Value = serde_json::from_str(&sent.body).unwrap();
+    assert_eq!(opened(&body["real_name"]), "张三");
+}
+
+/// WeChat's key in a certificate for these years. (The published one ended in 2025.)
+fn platform_certificate(serial: &str, (first, year): (i32, i32)) -> String {
     let keys = simulator();
     let pem = keys["wechat_pay"]["private_key_pem"].as_str().unwrap();
     let key = rcgen::KeyPair::from_pem(pem).unwrap();
@@ -509,7 +694,7 @@ fn platform_certificate(serial: &str, year: i32) -> String {
     let tail = u32::from_str_radix(tail, 16).unwrap().to_be_bytes();
     let serial = [&head[..], &tail].concat();
     parameters.serial_number = Some(rcgen::SerialNumber::from_slice(&serial));
-    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_before = rcgen::date_time_ymd(first, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
     parameters.self_signed(&key).unwrap().pem()
 }
@@ -522,21 +707,28 @@ fn simulator_serial() -> String {
 
 /// GET /v3/certificates with one certificate, encrypted with the merchant's APIv3 key, signed by it.
 fn certificates_until(year: i32) -> Act {
+    certificates_of(&[(&simulator_serial(), (2020, year))])
+}
+
+fn certificates_of(certificates: &[(&String, (i32, i32))]) -> Act {
     let keys = simulator();
     let api_v3_key = keys["merchant"]["api_v3_key"].as_str().unwrap();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, api_v3_key.as_bytes()).unwrap());
-    let mut sealed = platform_certificate(&simulator_serial(), year).into_bytes();
-    let nonce = Nonce::assume_unique_for_key(*b"0123456789ab");
-    key.seal_in_place_append_tag(nonce, Aad::from(b"certificate"), &mut sealed)
-        .unwrap();
-    let body = json!({ "data": [{
-        "serial_no": simulator_serial(),
-        "encrypt_certificate": {
-            "algorithm": "AEAD_AES_256_GCM", "nonce": "0123456789ab",
-            "associated_data": "certificate",
-            "ciphertext": base64::engine::general_purpose::STANDARD.encode(&sealed),
-        },
-    }]});
+    let announced = certificates.iter().map(|(serial, years)| {
+        let mut sealed = platform_certificate(serial, *years).into_bytes();
+        let nonce = Nonce::assume_unique_for_key(*b"0123456789ab");
+        key.seal_in_place_append_tag(nonce, Aad::from(b"certificate"), &mut sealed)
+            .unwrap();
+        json!({
+            "serial_no": serial,
+            "encrypt_certificate": {
+                "algorithm": "AEAD_AES_256_GCM", "nonce": "0123456789ab",
+                "associated_data": "certificate",
+                "ciphertext": base64::engine::general_purpose::STANDARD.encode(&sealed),
+            },
+        })
+    });
+    let body = json!({ "data": announced.collect::<Value>() });
     by_certificate(200, body.to_string())
 }
 
@@ -544,7 +736,7 @@ fn certificates() -> Act {
     certificates_until(2030)
 }
 
-fn by_certificate(status: u16, body: impl Into<Vec<u8>>) -> Act {
+pub fn by_certificate(status: u16, body: impl Into<Vec<u8>>) -> Act {
     let Act::Answer {
         status,
         mut headers,

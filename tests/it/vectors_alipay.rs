@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use enrollpay::clock::ManualClock;
-use enrollpay::order::{AccountId, CodeMode, Fen, Product, TradeAnswer};
+use enrollpay::order::{AccountId, CodeMode, Fen, Product, RefundAnswer, TradeAnswer};
 use enrollpay::provider::alipay::sign::{self, Envelope};
 use enrollpay::provider::alipay::{Connector, Settings, certificates};
 use enrollpay::provider::rsa::{PrivateKey, PublicKey};
-use enrollpay::provider::{Notice, NoticeError, PayParameters, Provider, ProviderError};
+use enrollpay::provider::{
+    Notice, NoticeError, PayParameters, Provider, ProviderError, RefundNews,
+};
 use enrollpay::random::SeededRandom;
 use serde_json::Value;
 
@@ -242,9 +244,14 @@ fn every_notice_gets_its_verdict() {
         let body = text(case, "form_body").as_bytes();
         let read = connector.read_notice(&BTreeMap::new(), body, CLOCK);
         match (id, &read) {
-            (
-                "trade-success" | "trade-finished" | "partial-refund" | "full-refund",
-                Ok(Notice::Paid { success, notice_id }),
+            ("trade-success" | "trade-finished", Ok(Notice::Paid { success, notice_id }))
+            | (
+                "partial-refund" | "full-refund",
+                Ok(Notice::Refund {
+                    success: Some(success),
+                    notice_id,
+                    ..
+                }),
             ) => {
                 assert_eq!(success.amount, Fen::new(12_850));
                 assert_eq!(&*success.currency, "CNY");
@@ -266,9 +273,62 @@ fn every_notice_gets_its_verdict() {
             }
             (id, read) => panic!("{id}: {read:?}"),
         }
+        if let Ok(Notice::Refund { news, .. }) = &read {
+            let number = if id == "full-refund" { 2 } else { 1 };
+            assert_eq!(
+                news,
+                &RefundNews {
+                    out_trade_no: "EP20260101080000000001".to_owned(),
+                    refund_no: format!("RF2026010108000000000{number}"),
+                    amount: None,
+                    answer: RefundAnswer::Succeeded,
+                }
+            );
+        }
         seen += 1;
     }
     assert_eq!(seen, 10);
+}
+
+/// A refund's own number and time make news of it; the capture stays one, whatever else is told.
+#[test]
+fn a_refund_is_news_by_its_number_and_never_hides_the_capture() {
+    let connector = connector(settings()).unwrap();
+    let refunded = [
+        ("refund_fee", "28.50"),
+        ("gmt_refund", "2026-01-01 09:00:00.123"),
+        ("out_biz_no", "rfd_1"),
+    ];
+    let read = |without: &str, status: &str| {
+        let mut parameters = success_parameters();
+        parameters.insert("trade_status", status.as_bytes().to_vec());
+        for (name, value) in refunded.into_iter().filter(|(name, _)| *name != without) {
+            parameters.insert(name, value.as_bytes().to_vec());
+        }
+        let body = notice(&parameters);
+        connector
+            .read_notice(&BTreeMap::new(), &body, CLOCK)
+            .unwrap()
+    };
+    let Notice::Paid { success, .. } = read("refund_fee", "TRADE_SUCCESS") else {
+        panic!("no payment");
+    };
+    for status in ["TRADE_SUCCESS", "TRADE_FINISHED", "TRADE_CLOSED"] {
+        let Notice::Refund {
+            news,
+            success: captured,
+            ..
+        } = read("", status)
+        else {
+            panic!("no news: {status}");
+        };
+        assert_eq!((news.refund_no.as_str(), news.amount), ("rfd_1", None));
+        assert_eq!(captured.as_ref(), Some(&success), "{status}");
+        for (missing, _) in refunded {
+            let read = read(missing, status);
+            assert!(matches!(read, Notice::Paid { .. }), "{status}, {missing}");
+        }
+    }
 }
 
 /// A notice of these parameters, signed as Alipay would; values are the bytes of their charset.

@@ -13,14 +13,14 @@ use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use base64::Engine as _;
 use enrollpay::clock::ManualClock;
 use enrollpay::order::{
-    AccountId, AttemptNumber, CodeMode, Fen, OrderId, OutTradeNo, Product, Timestamp,
+    AccountId, AttemptNumber, CodeMode, Fen, OrderId, OutTradeNo, Product, RefundAnswer, Timestamp,
 };
 use enrollpay::provider::rsa::{PrivateKey, PublicKey};
 use enrollpay::provider::wechatpay::keys::KeyTable;
 use enrollpay::provider::wechatpay::sign::{self, Resource, Signed};
 use enrollpay::provider::wechatpay::{Connector, Settings};
 use enrollpay::provider::{
-    Notice, NoticeError, PayParameters, PayerId, Provider, ProviderError, TradeRequest,
+    Notice, NoticeError, PayParameters, PayerId, Provider, ProviderError, RefundNews, TradeRequest,
 };
 use enrollpay::random::SeededRandom;
 use serde_json::Value;
@@ -415,14 +415,77 @@ fn every_notice_gets_its_verdict() {
                 assert_eq!(expected, "reject-timestamp");
             }
             (_, Err(NoticeError::BadSignature)) => assert_eq!(expected, "reject-signature"),
-            (_, Ok(Notice::Other { out_trade_no, .. })) => {
-                assert!(id.starts_with("refund-"), "{id}");
-                assert_eq!(out_trade_no.as_deref(), Some("EP20260101080000000001"));
+            ("refund-success", Ok(Notice::Refund { news, success, .. })) => {
+                assert_eq!(news, &refund_news(RefundAnswer::Succeeded));
+                assert_eq!(success, &None);
+            }
+            ("refund-abnormal", Ok(Notice::Refund { news, .. })) => {
+                assert_eq!(news, &refund_news(RefundAnswer::Abnormal));
+            }
+            ("refund-closed", Ok(Notice::Refund { news, .. })) => {
+                assert_eq!(news, &refund_news(RefundAnswer::Failed));
             }
             (id, read) => panic!("{id}: {read:?}"),
         }
     }
     assert_eq!(verdicts.values().sum::<u32>(), 13);
+}
+
+fn refund_news(answer: RefundAnswer) -> RefundNews {
+    RefundNews {
+        out_trade_no: "EP20260101080000000001".to_owned(),
+        refund_no: "RF20260101080000000001".to_owned(),
+        amount: Some(Fen::new(2_850)),
+        answer,
+    }
+}
+
+#[test]
+fn news_of_a_refund_is_whole_and_ours_or_not_believed() {
+    let connector = connector(settings()).unwrap();
+    let read = |plain: &Value, event: &str| {
+        let body = sealed_notice(plain, event);
+        let headers = signed_headers(body.as_bytes(), CLOCK);
+        connector.read_notice(&headers, body.as_bytes(), CLOCK)
+    };
+    let document = derived();
+    let refund = cases(&document, "notifications")
+        .iter()
+        .find(|case| case["id"] == "refund-success")
+        .unwrap();
+    let refund: Value = serde_json::from_str(text(refund, "plaintext")).unwrap();
+    let changed = |member: &str, value: Value| {
+        let mut plain = refund.clone();
+        plain[member] = value;
+        read(&plain, "REFUND.SUCCESS")
+    };
+    // What it says inside counts, whatever is written on it.
+    for event in ["REFUND.SUCCESS", "REFUND.PROCESSING"] {
+        let Ok(Notice::Refund {
+            news, notice_id, ..
+        }) = read(&refund, event)
+        else {
+            panic!("{event}");
+        };
+        assert_eq!(news, refund_news(RefundAnswer::Succeeded));
+        assert_eq!(notice_id, "EV-1");
+    }
+    let foreign = changed("mchid", "1900000002".into());
+    assert_eq!(foreign, Err(NoticeError::Foreign));
+    for (member, value) in [
+        ("mchid", Value::Null),
+        ("out_refund_no", Value::Null),
+        ("out_trade_no", Value::Null),
+        ("amount", serde_json::json!({ "total": 12850 })),
+        ("refund_status", Value::Null),
+        ("refund_status", "SOMETHING_NEW".into()),
+    ] {
+        let read = changed(member, value);
+        assert!(
+            matches!(read, Err(NoticeError::Unreadable { .. })),
+            "{member}: {read:?}"
+        );
+    }
 }
 
 #[test]
@@ -470,7 +533,9 @@ fn an_unknown_event_is_no_trouble_and_an_unreadable_one_is_kept() {
         ));
     }
     // V2 sends XML without any of the headers.
-    let unsigned = connector.read_notice(&BTreeMap::new(), b"<xml></xml>", CLOCK);
+    let unsigned = connector.read_notice(&BTreeMap::new(), b"\n<xml></xml>", CLOCK);
+    assert_eq!(unsigned, Err(NoticeError::OlderInterface));
+    let unsigned = connector.read_notice(&BTreeMap::new(), b"{}", CLOCK);
     assert!(matches!(unsigned, Err(NoticeError::Missing { .. })));
 }
 

@@ -21,8 +21,8 @@ use enrollpay::order::{
 };
 use enrollpay::provider::{
     AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
-    PayerId, Provider, ProviderError, Providers, RefundDestination, RefundRequest, Success,
-    TradeRequest, TradeState,
+    PayerId, Provider, ProviderError, Providers, RefundDestination, RefundNews, RefundRequest,
+    Success, TradeRequest, TradeState,
 };
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
@@ -190,20 +190,42 @@ impl Provider for FakeProvider {
         let unreadable = NoticeError::Unreadable { why: "no words" };
         let text = std::str::from_utf8(body).map_err(|_| unreadable.clone())?;
         let words: Vec<_> = text.split(' ').collect();
+        let success = |number: &str, transaction: &str, fen: &str, succeeded_at: &str| {
+            Ok(Success {
+                out_trade_no: number.to_owned(),
+                application: self.settings.application.clone(),
+                transaction_id: transaction.into(),
+                amount: Fen::new(fen.parse().map_err(|_| unreadable.clone())?),
+                currency: "CNY".into(),
+                succeeded_at: Timestamp::from_millis(
+                    succeeded_at.parse().map_err(|_| unreadable.clone())?,
+                ),
+            })
+        };
         match words[..] {
             ["paid", number, transaction, fen, succeeded_at] => Ok(Notice::Paid {
                 notice_id: format!("notice-{transaction}"),
-                success: Success {
-                    out_trade_no: number.to_owned(),
-                    application: self.settings.application.clone(),
-                    transaction_id: transaction.into(),
-                    amount: Fen::new(fen.parse().map_err(|_| unreadable.clone())?),
-                    currency: "CNY".into(),
-                    succeeded_at: Timestamp::from_millis(
-                        succeeded_at.parse().map_err(|_| unreadable.clone())?,
-                    ),
-                },
+                success: success(number, transaction, fen, succeeded_at)?,
             }),
+            // A refund's news that tells of the capture as well.
+            [
+                "refunded",
+                refund_no,
+                number,
+                transaction,
+                fen,
+                succeeded_at,
+            ] => Ok(Notice::Refund {
+                notice_id: format!("notice-{refund_no}"),
+                news: RefundNews {
+                    out_trade_no: number.to_owned(),
+                    refund_no: refund_no.to_owned(),
+                    amount: None,
+                    answer: RefundAnswer::Succeeded,
+                },
+                success: Some(success(number, transaction, fen, succeeded_at)?),
+            }),
+            ["<xml>"] => Err(NoticeError::OlderInterface),
             ["closed", number] => Ok(Notice::Other {
                 notice_id: "closed".to_owned(),
                 out_trade_no: Some(number.to_owned()),
