@@ -5,7 +5,6 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::event_cursor;
-use crate::actors::Told;
 use crate::http::auth::Signed;
 use crate::http::problem::{Code, Problem};
 use crate::http::{Deps, openapi, refusal};
