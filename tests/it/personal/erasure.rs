@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use enrollpay::locks::memory::MemoryLocks;
 use enrollpay::locks::{Acquired, Locks as _};
-use enrollpay::order::PayerHash;
+use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
+use enrollpay::order::{Event, PayerHash};
 use enrollpay::retention::erase::{LOCK, Outcome, Sum};
 use enrollpay::sealing::Sealed;
 use enrollpay::store::{MaskedPayer, OrderFilter, Rejection, Store as _, Write};
@@ -104,6 +105,26 @@ async fn an_erasure_takes_the_people_and_leaves_the_money() {
         bench.store.order(order.id).await.unwrap().unwrap().snapshot,
         after.snapshot
     );
+
+    // Whoever gives money back later may name somebody again, who goes like the first.
+    let why = Attention::RefundStuck;
+    let mut later = step(&order, vec![Event::AttentionRaised { why }], |_| {});
+    later.outbox.push(an_event(&keys, &later.order, 2));
+    bench.step(later).await;
+    bench.delivered(2).await;
+    let (name, ..) = slots()[2].clone();
+    bench
+        .write(Write::Personal {
+            order: order.id,
+            slot: name.clone(),
+            sealed: sealed("a reason"),
+        })
+        .await;
+    let again = erase.order(order.id, at(1)).await.unwrap();
+    assert_eq!(again, Outcome::Erased);
+    assert_eq!(slot(&bench, &name).await, None);
+    let event = bench.store.outbox_event(event_id(2)).await.unwrap();
+    assert!(event.unwrap().body.is_erased());
 }
 
 #[tokio::test]
@@ -450,26 +471,6 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     let events = merchant.get("/v1/events").await.expect(200);
     assert_eq!(events["data"], json!([]));
 
-    // Whoever gives money back later may name somebody again, who goes like the first.
-    let wish = json!({ "merchant_refund_no": "R-2", "amount": 200, "reason": REASON });
-    merchant
-        .insist(&target, &wish, "refund-2")
-        .await
-        .expect(201);
-    merchant
-        .until(id, "the second refund", |order| {
-            order["amount_refunded"] == 300
-        })
-        .await;
-    eventually("a second erasure", Duration::from_secs(20), async || {
-        let rows = world
-            .gateway
-            .operate_rows(&["personal", "erase", "--order", id]);
-        (rows[0]["outcome"] == "erased").then_some(())
-    })
-    .await;
-    let again = merchant.insist(&target, &wish, "refund-2").await;
-    assert_eq!(again.expect(410)["code"], "erased");
     let log = world.gateway.log();
     for trace in ["欧阳遗忘", REF, "13900998877", "forget.me@", "记得忘记"] {
         assert!(!log.contains(trace), "the log tells {trace}");
