@@ -265,8 +265,8 @@ pub enum Write {
     Reconciliation(reconciliation::ReconciliationWrite),
     /// The same value under another key.
     Resealed(personal::Resealed),
-    /// Forgets the people of an order that is over, if it still stands at `version` and none of its
-    /// events is on its way (`VersionMoved` otherwise). Order, timeline and money stay.
+    /// Forgets the people of an order that is over, if it still stands at `version`, none of its
+    /// events is on its way and no evidence of it waits for people (`VersionMoved` otherwise). Order, timeline and money stay.
     PeopleErased {
         order: OrderId,
         version: u64,

@@ -1232,7 +1232,11 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     bench.apply(&queried(FIRST, QueryAnswer::Closed));
     let report = bench.capture(FIRST, 1, 2 * SECOND);
     let refund = report.surplus_refund;
-    let answer = |answer| Command::RefundAnswer { refund, answer };
+    let answer = |answer| Command::RefundAnswer {
+        refund,
+        round: 0,
+        answer,
+    };
     bench.apply(&Command::Capture(report));
     let first = bench.now;
     let mut pauses = Vec::new();
@@ -1269,6 +1273,7 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     }
     let unknown = Command::RefundAnswer {
         refund: RefundId::from_ulid(Ulid(0)),
+        round: 0,
         answer: RefundAnswer::Succeeded,
     };
     assert_eq!(bench.already(&unknown).0, Answer::Stale);
@@ -1655,6 +1660,7 @@ impl Bench {
             }
             Happening::Refund(n, answer) => Command::RefundAnswer {
                 refund: any_refund(n),
+                round: 0,
                 answer,
             },
             Happening::Wish(n, fen) => Command::Refund {
@@ -1748,6 +1754,7 @@ fn healthy(bench: &Bench, truth: &mut Truth, effect: &Effect) -> Command {
         ),
         Effect::Refund { refund } | Effect::RepairRefund { refund } => Command::RefundAnswer {
             refund,
+            round: 0,
             answer: RefundAnswer::Succeeded,
         },
     }
@@ -1924,6 +1931,7 @@ proptest! {
             for transaction in 0..6u128 {
                 bench.run(&Command::RefundAnswer {
                     refund: RefundId::from_ulid(Ulid(1_000 + transaction)),
+                    round: 0,
                     answer: RefundAnswer::Succeeded,
                 });
             }
@@ -1940,7 +1948,11 @@ proptest! {
             let report = index.get(&reports).clone();
             let refund = report.surplus_refund;
             mixed.run(&Command::Capture(report));
-            mixed.run(&Command::RefundAnswer { refund, answer });
+            mixed.run(&Command::RefundAnswer {
+            refund,
+            round: 0,
+            answer,
+        });
         }
         for report in reports.iter().rev() {
             mixed.run(&Command::Capture(report.clone()));

@@ -6,6 +6,7 @@
 
 mod api;
 mod bench;
+mod cli;
 mod day;
 mod flows;
 mod matching;

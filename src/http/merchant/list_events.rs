@@ -5,7 +5,6 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::event_cursor;
-use crate::actors::Told;
 use crate::http::auth::Signed;
 use crate::http::problem::{Code, Problem};
 use crate::http::{Deps, openapi, refusal};
@@ -25,8 +24,7 @@ const MOST: usize = 100;
     description = "The same events that webhooks carry, byte for byte, in the order in which they were \
         committed, oldest first. Keep next and pass it as after to read on, also where data is empty: \
         no event ever appears before a cursor that was handed out. Handle each id once, and keep the \
-        highest version of each order. Where a payer's data was erased, an event shows the order as it \
-        is now.",
+        highest version of each order. Events that were erased together with a payer's data are left out.",
     params(openapi::EventsQuery),
     responses(
         (status = 200, description = "A page of events", body = openapi::EventListBody),
@@ -43,14 +41,10 @@ pub async fn list_events(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
     let has_more = events.len() > asked.limit;
     events.truncate(asked.limit);
     let position = events.last().map_or(asked.after, |(position, _)| *position);
-    let mut bodies = Vec::with_capacity(events.len());
-    for (_, event) in &events {
-        bodies.push(if event.body.is_erased() {
-            erased_body(&deps, event).await?
-        } else {
-            stored_body(&deps, event)?
-        });
-    }
+    let left = events.iter().filter(|(_, event)| !event.body.is_erased());
+    let bodies: Vec<String> = left
+        .map(|(_, event)| stored_body(&deps, event))
+        .collect::<Result<_, _>>()?;
     let next = event_cursor::write(&deps.sealer, merchant, position);
     // The bodies go out as they are stored: read and written again they might change.
     let body = format!(
@@ -61,20 +55,6 @@ pub async fn list_events(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
     Ok(HttpResponse::Ok()
         .content_type(ContentType::json())
         .body(body))
-}
-
-/// A reader must not miss that something happened: what told of people is gone, and the order as it is
-/// now stands in its place.
-async fn erased_body(deps: &Deps, event: &OutboxEntry) -> Result<String, Problem> {
-    let told = Told {
-        id: event.id,
-        kind: event.kind,
-        at: event.created_at,
-        refund: None,
-    };
-    let stored = super::read(deps, event.order).await?;
-    let body = deps.view().event_body(&stored, None, told);
-    String::from_utf8(body).map_err(|_| unreadable())
 }
 
 fn unreadable() -> Problem {

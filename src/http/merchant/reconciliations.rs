@@ -121,12 +121,25 @@ pub async fn read_reconciliation(
             "state": latest.state,
             "started_at": view.time(latest.started_at),
             "finished_at": latest.finished_at.map(|at| view.time(at)),
-            "why": latest.why,
+            "why": why(latest),
         },
         "data": data,
         "has_more": has_more,
         "next_cursor": next_cursor,
     })))
+}
+
+/// What a merchant is told of a run without a whole result: the operators' log has the rest.
+fn why(run: &Run) -> Option<&str> {
+    match run.state {
+        RunState::Running => None,
+        RunState::Waiting => run.why.as_deref(),
+        RunState::Failed => Some("the comparison failed; it is tried again"),
+        RunState::Finished => run
+            .why
+            .as_ref()
+            .map(|_| "the movements of the balance could not be compared"),
+    }
 }
 
 /// The rows that this merchant may see, in numbers.

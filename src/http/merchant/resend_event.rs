@@ -55,10 +55,11 @@ async fn resend(intent: &Intent<'_>, request: &HttpRequest) -> Result<Answer, St
         .map_err(|error| refusal::store_failed(&error))?
         .filter(|event| event.merchant == intent.merchant())
         .ok_or_else(Problem::not_found)?;
+    intent.about(event.order);
     if event.body.is_erased() {
         let problem = Problem::new(
             Code::Erased,
-            "The event was erased together with the payer's data: expected one that was not.",
+            "The event was erased together with the payer's data: it is sent no more.",
         );
         return Err(problem.with("order_id", event.order.to_string()).into());
     }

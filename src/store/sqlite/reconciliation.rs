@@ -152,7 +152,9 @@ fn run_row(row: &SqlRow<'_>) -> Read<Run> {
 
 fn runs_query(of_one: bool) -> String {
     let of_whom = if of_one { "account = ?3 AND " } else { "" };
-    format!("{RUN} WHERE {of_whom}date >= ?1 AND date <= ?2 ORDER BY date DESC, account, run DESC")
+    format!(
+        "{RUN} WHERE {of_whom}date >= ?1 AND date <= ?2 ORDER BY date DESC, account DESC, run DESC"
+    )
 }
 
 pub(super) fn runs(
@@ -233,9 +235,15 @@ fn side(row: &Parsing<'_>, whose: &str) -> Read<Option<Side>> {
 }
 
 fn rows_query(filter: &RowFilter) -> String {
-    let mut sql = "SELECT * FROM reconciliation_rows
+    // SQLite does not know how few they are, and would read all of the run.
+    let few = filter
+        .verdict
+        .filter(|verdict| *verdict != Verdict::Matched);
+    let by = few.map_or("", |_| "INDEXED BY reconciliation_differences");
+    let mut sql = format!(
+        "SELECT * FROM reconciliation_rows {by}
          WHERE account = ?1 AND date = ?2 AND run = ?3 AND number > ?4"
-        .to_owned();
+    );
     match filter.verdict {
         Some(Verdict::Matched) => sql.push_str(" AND verdict = 'matched'"),
         // As the partial index has it.
@@ -448,6 +456,8 @@ fn insert_rows(
 mod tests {
     use super::super::opening::in_memory;
     use super::super::reads::tests::full_scans;
+    use rusqlite::params_from_iter;
+
     use super::*;
     use crate::order::MerchantId;
 
@@ -491,8 +501,11 @@ mod tests {
             let mut plan = connection
                 .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
                 .unwrap();
+            let nulls = vec![rusqlite::types::Null; plan.parameter_count()];
             let lines = plan
-                .query_map([], |row| row.get::<_, String>("detail"))
+                .query_map(params_from_iter(nulls), |row| {
+                    row.get::<_, String>("detail")
+                })
                 .unwrap();
             lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
         };

@@ -203,6 +203,14 @@ async fn where_there_is_nothing_nothing_is_found() {
         (&Value::Null, &json!([]))
     );
     assert_eq!(answer.body["latest_run"]["state"], "waiting");
+    // Why a run failed is the operators' to know.
+    bench.no_bill(enrollpay::provider::BillError::Refused {
+        code: "NO_AUTH".to_owned(),
+    });
+    bench.run().await;
+    let failed = gateway.get(PATH).await;
+    assert_eq!(failed.body["state"], "failed");
+    assert!(!String::from_utf8_lossy(&failed.bytes).contains("NO_AUTH"));
     let csv = gateway.get(&format!("{PATH}?format=csv")).await;
     assert_eq!(String::from_utf8(csv.bytes).unwrap().lines().count(), 1);
     bench.gateway.stop().await;

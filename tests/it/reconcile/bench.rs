@@ -211,5 +211,3 @@ pub fn seen(
         amount(&row.theirs),
     )
 }
-
-pub const FIRST: AttemptNumber = AttemptNumber::FIRST;

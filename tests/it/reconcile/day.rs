@@ -106,6 +106,7 @@ fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
     if refunds && n % 100 != REFUND_UNHEARD {
         commands.push(Command::RefundAnswer {
             refund: refund_id(n),
+            round: 0,
             answer: RefundAnswer::Succeeded,
         });
     }
@@ -121,10 +122,13 @@ fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
         matches!(event, Event::AttemptClaimed { claim: Claim { payer: one, .. }, .. } if *one == payer)
     });
     assert!(claimed);
-    let step = sample::step(&creation.order, events, |state| {
+    let mut step = sample::step(&creation.order, events, |state| {
         *state = order;
         state.version = 2;
     });
+    for entry in &mut step.events {
+        entry.at = at;
+    }
     [creation, step]
 }
 
@@ -370,10 +374,12 @@ async fn every_planted_difference_of_a_day_is_found() {
     let missed: Vec<_> = expected
         .iter()
         .filter(|(key, count)| found.get(key) != Some(count))
+        .take(5)
         .collect();
     let invented: Vec<_> = found
         .iter()
-        .filter(|(key, _)| !expected.contains_key(key))
+        .filter(|(key, count)| expected.get(key) != Some(count))
+        .take(5)
         .collect();
     assert!(
         missed.is_empty() && invented.is_empty(),

@@ -261,7 +261,7 @@ async fn an_event_that_is_pending_keeps_its_tries() {
 }
 
 #[actix_web::test]
-async fn what_told_of_a_forgotten_payer_tells_of_the_order_alone() {
+async fn what_told_of_a_forgotten_payer_is_told_no_more() {
     let gateway = Gateway::start().await;
     let order = gateway.paid("A-1").await;
     let event = gateway.event(order).await.id;
@@ -278,16 +278,8 @@ async fn what_told_of_a_forgotten_payer_tells_of_the_order_alone() {
     let page = gateway.get("/v1/events").await;
     assert_eq!(page.status, 200, "{}", page.body);
     assert_eq!(page.body["next"], before["next"]);
-    let (told, was) = (&page.body["data"][0], &before["data"][0]);
-    for member in ["id", "type", "created_at"] {
-        assert_eq!(told[member], was[member], "{member}");
-    }
-    let payer = &told["data"]["order"]["payer"];
-    assert_eq!(was["data"]["order"]["payer"]["ref"], "650102-000123");
-    assert_eq!(
-        (&payer["ref"], &payer["name"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!(before["data"].as_array().unwrap().len(), 1);
+    assert_eq!(page.body["data"], json!([]));
     let path = format!("/v1/events/{event}/resend");
     let refused = gateway.post(&path, &Value::Null).await;
     refused.is_problem(410, "erased");

@@ -295,7 +295,7 @@ pub async fn a_run_is_started_filled_and_ended_once(place: &dyn Place) {
         states,
         [RunState::Running, RunState::Failed, RunState::Finished]
     );
-    drop(store);
+    store.close().await;
     let store = place.open().await;
     assert_eq!(runs(&store).await[2], finished);
 }
