@@ -481,7 +481,7 @@ async fn a_verified_word_without_consequence_is_stored_before_it_is_acknowledged
         assert_eq!(site.notify(notice.clone()).await, acknowledged());
     }
     let kept = site.bench.gate.evidence(&account(), "closed").await;
-    assert_eq!(kept.unwrap().unwrap().reason, "closed");
+    assert_eq!(kept.unwrap().unwrap().reason, "noted: closed");
     assert_eq!(site.bench.stored(id).await.order, before);
     site.end().await;
 }
