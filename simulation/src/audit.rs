@@ -353,26 +353,11 @@ impl World {
             let Some(live) = order.live_attempt() else {
                 continue;
             };
-            if Self::is_stuck_by_odd_money(&order) {
-                self.hit(Mark::StuckByOddMoney);
-                continue;
-            }
             self.fail(format!(
                 "Q7: attempt {} of order {row} is still {} ten minutes after its time in a healthy world",
                 live.number.get(),
                 live.status()
             ));
         }
-    }
-
-    /// The other half of Q7: what cannot end has called for a person. A trade that was paid with money
-    /// that does not fit is not paid, and nobody can close it.
-    pub fn is_stuck_by_odd_money(order: &Order) -> bool {
-        order.live_attempt().is_some_and(|live| {
-            order
-                .mismatches
-                .iter()
-                .any(|mismatch| mismatch.attempt == live.number)
-        })
     }
 }

@@ -148,6 +148,10 @@ impl World {
             },
             Effect::Refund { refund } | Effect::RepairRefund { refund } => Command::RefundAnswer {
                 refund,
+                round: self.calls[call]
+                    .order
+                    .refund(refund)
+                    .map_or(0, |it| it.round()),
                 answer: RefundAnswer::Unknown,
             },
         }
@@ -243,18 +247,28 @@ impl World {
                 Some(Command::CloseAnswer { attempt, answer })
             }
             Effect::Refund { refund } => {
+                let round = order.refund(refund)?.round();
                 let answer = self.give_back(call, number, refund)?;
-                Some(Command::RefundAnswer { refund, answer })
+                Some(Command::RefundAnswer {
+                    refund,
+                    round,
+                    answer,
+                })
             }
             Effect::RepairRefund { refund } => {
-                let refund_no = order.refund(refund)?.number(&order);
+                let known = order.refund(refund)?;
+                let (refund_no, round) = (known.number(&order), known.round());
                 let wallet = self.wallet_of(number)?;
                 let (answer, repaired) = self.account_of(wallet).repair(number, &refund_no);
                 if repaired {
                     self.hit(Mark::RefundRepaired);
                     self.plan_refund_end(number, &refund_no);
                 }
-                Some(Command::RefundAnswer { refund, answer })
+                Some(Command::RefundAnswer {
+                    refund,
+                    round,
+                    answer,
+                })
             }
         }
     }

@@ -106,7 +106,6 @@ marks! {
     SettledOutside => "odd capture settled outside",
     SettledRefund => "odd capture refunded by two people",
     SettlementRefused => "settlement refused: the second person wants another way",
-    StuckByOddMoney => "attempt kept closing by odd money, alarm raised",
     ClosedAtDeadline => "order closed at its deadline",
     StuckClosing => "closing called for a person",
     // Notices.

@@ -119,27 +119,36 @@ impl World {
         let ours = row.refund_numbered(&refund_no).map(|refund| {
             let under_way = &self.nodes[node].actors[index].under_way;
             let asked = Effect::Refund { refund: refund.id };
+            let is_old = row
+                .refund(refund.id)
+                .is_some_and(|now| now.round() > refund.round());
             (
                 refund.id,
+                refund.round(),
+                is_old,
                 under_way.iter().any(|(effect, _)| *effect == asked),
             )
         });
         let Some(answer) = answer else {
             return;
         };
-        let command = if let Some((refund, asked)) = ours {
-            if asked {
+        let command = if let Some((refund, round, is_old, asked)) = ours {
+            if is_old {
+                self.hit(Mark::RefundNewsOutdated);
+            } else if asked {
                 self.hit(Mark::RefundNewsFirst);
             }
-            Command::RefundAnswer { refund, answer }
+            Command::RefundAnswer {
+                refund,
+                round,
+                answer,
+            }
         } else {
-            // Made in the provider's console; or of a number that was given up since.
-            let is_console = refund_no.starts_with(CONSOLE);
-            self.hit(if is_console {
-                Mark::ForeignRefund
-            } else {
-                Mark::RefundNewsOutdated
-            });
+            // Made in the provider's console.
+            if !refund_no.starts_with(CONSOLE) {
+                self.fail(format!("M5: {refund_no} is no number of ours any more"));
+            }
+            self.hit(Mark::ForeignRefund);
             Command::ForeignRefund(ForeignRefund {
                 attempt: AttemptNumber::new(number.1).unwrap_or(AttemptNumber::FIRST),
                 number: refund_no,

@@ -71,19 +71,17 @@ fn campaign(mode: Mode, seeds: Range<u64>, never: &[Mark]) {
     assert!(missing.is_empty(), "{mode:?}: no run has met: {missing:?}");
 }
 
-/// Only a healthy world is judged by its rest.
-const NOT_IN_SAFETY: &[Mark] = &[Mark::StuckByOddMoney];
 /// An hour's jump of a clock is an hour's delay: nothing that a bound could be put on.
 const NOT_IN_LIVENESS: &[Mark] = &[Mark::ClockJumped];
 
 #[test]
 fn safety_holds() {
-    campaign(Mode::Safety, share(0), NOT_IN_SAFETY);
+    campaign(Mode::Safety, share(0), &[]);
 }
 
 #[test]
 fn safety_holds_for_more() {
-    campaign(Mode::Safety, share(1), NOT_IN_SAFETY);
+    campaign(Mode::Safety, share(1), &[]);
 }
 
 #[test]
@@ -165,7 +163,7 @@ const MUTATIONS: &[Caught] = &[
 
 #[test]
 fn every_mutation_is_caught() {
-    let within = number_from("ENROLLPAY_SIMULATION_MUTATION_SEEDS").unwrap_or(2_000);
+    let within = number_from("ENROLLPAY_SIMULATION_MUTATION_SEEDS").unwrap_or(10_000);
     let mut escaped = Vec::new();
     for (mutation, mode, expected) in MUTATIONS {
         let found = (0..within).find_map(|seed| {

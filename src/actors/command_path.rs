@@ -102,15 +102,13 @@ pub(super) async fn carry_out(
         match decide(&stored.order, &request.command, now) {
             Outcome::Applied { events, effects } => {
                 if matches!(request.command, Command::Tick) && rooms.is_empty() {
-                    match room_for(house, &stored, &events, &effects) {
-                        Some(given) => rooms = given,
-                        None => {
-                            let verdict = Verdict::Already(Answer::NothingDue);
-                            let mut done = Done::with(stored, verdict, Vec::new());
-                            done.waits_for_room = true;
-                            return done;
-                        }
-                    }
+                    let Some(given) = room_for(house, &stored, &events, &effects) else {
+                        let verdict = Verdict::Already(Answer::NothingDue);
+                        let mut done = Done::with(stored, verdict, Vec::new());
+                        done.waits_for_room = true;
+                        return done;
+                    };
+                    rooms = given;
                 }
                 match commit(house, shard, &stored, events, now, request).await {
                     Step::Committed(after) => {

@@ -187,6 +187,10 @@ async fn ask(
             crash_point("c12");
             Command::RefundAnswer {
                 refund: *refund,
+                round: stored
+                    .order
+                    .refund(*refund)
+                    .map_or(0, |asked| asked.round()),
                 answer,
             }
         }

@@ -68,6 +68,7 @@ const fn event_name(event: &Event) -> &'static str {
         Event::RefundRepairAsked { .. } => "refund_repair_asked",
         Event::RefundUnderfunded { .. } => "refund_underfunded",
         Event::RefundRenewed { .. } => "refund_renewed",
+        Event::RefundRoundRevived { .. } => "refund_round_revived",
         Event::RefundSucceeded { .. } => "refund_succeeded",
         Event::RefundFailed { .. } => "refund_failed",
         Event::SurplusRefunded { .. } => "surplus_refunded",

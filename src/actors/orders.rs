@@ -11,11 +11,13 @@ use super::command_path::timeline;
 use super::house::House;
 use super::messages::{Call, Tell};
 use super::requests::{self, CannotAsk};
-use super::watch::Heard;
-use super::{NewOrder, Orders, OrdersError, Reply, Request, meters};
+use super::watch::{Flight, Heard};
+use super::{NewOrder, Orders, OrdersError, Reply, Request, Verdict, meters};
 use crate::faults::crash_point;
 use crate::order::invariants::check;
-use crate::order::{AttemptNumber, Command, Event, Order, OrderId, Timestamp};
+use crate::order::{
+    Answer, AttemptNumber, Command, Event, Order, OrderId, Outcome, Timestamp, decide,
+};
 use crate::provider::TradeRequest;
 use crate::store::{OrderWrite, Rejection, StoreError, StoredOrder, Transaction};
 
@@ -106,6 +108,66 @@ impl Orders {
         let answer = self.ask(id, request, Some(call)).await;
         meters::answered(command, &answer, began.elapsed());
         answer
+    }
+
+    /// Asks the provider about the order, for all who want to know at this moment: of many presses at
+    /// once one reaches the order, and the others share its question, as do those within the two
+    /// seconds after it (contract §4, `query`). `request` is a `Command::Query`; what it must keep is
+    /// committed in any case.
+    pub async fn query(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
+        let shard = self.house.shard_of(id);
+        loop {
+            if let Some(reply) = self.shared(id, &request.command) {
+                self.keep(id, request).await?;
+                return Ok(reply);
+            }
+            match self.house.board.join(shard, id) {
+                Flight::Lead(_lead) => return self.tell(id, request).await,
+                Flight::Follow(mut lead) => {
+                    // Ends with its leader, who never says anything.
+                    let _ = lead.changed().await;
+                }
+            }
+        }
+    }
+
+    /// What the order would say to a question that somebody has just asked.
+    fn shared(&self, id: OrderId, query: &Command) -> Option<Reply> {
+        let house = &self.house;
+        let stored = house.board.live(house.shard_of(id), id)?;
+        match decide(&stored.order, query, house.parts.clock.now()) {
+            Outcome::Already(answer @ Answer::AskedJustNow, _) => Some(Reply {
+                stored,
+                verdict: Verdict::Already(answer),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Commits what a request must leave behind though the order need not hear of it.
+    async fn keep(&self, id: OrderId, request: Request) -> Result<(), OrdersError> {
+        let house = &self.house;
+        if request.writes.is_empty() {
+            return Ok(());
+        }
+        if house.is_stopping() {
+            return Err(OrdersError::Stopping);
+        }
+        let shard = house.shard_of(id);
+        let admission = &house.thread_of(shard).admission;
+        let class = Class::of(&request);
+        let Some(_permit) = admission.admit(class) else {
+            return Err(overloaded());
+        };
+        let transaction = Transaction {
+            order: None,
+            writes: request.writes,
+        };
+        match house.commit(shard, transaction, false).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(rejection)) => Err(OrdersError::Rejected(rejection)),
+            Err(error) => Err(OrdersError::Store(error)),
+        }
     }
 
     async fn ask(

@@ -19,6 +19,32 @@ struct Cell {
     watched: HashMap<OrderId, watch::Sender<u64>>,
     /// What providers answered of late, for those who asked.
     heard: HashMap<OrderId, (watch::Sender<Heard>, Instant)>,
+    /// Orders that somebody is asking a question of right now.
+    asking: HashMap<OrderId, watch::Receiver<()>>,
+}
+
+/// The part of one who wants to ask what others may want to ask as well.
+#[derive(Debug)]
+pub(super) enum Flight<'a> {
+    /// Asks, and ends the others' waiting by dropping this.
+    Lead(Lead<'a>),
+    /// Waits for the end of this.
+    Follow(watch::Receiver<()>),
+}
+
+/// Who asks for all.
+#[derive(Debug)]
+pub(super) struct Lead<'a> {
+    board: &'a Board,
+    shard: u16,
+    id: OrderId,
+    _end: watch::Sender<()>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.board.cell(self.shard).asking.remove(&self.id);
+    }
 }
 
 /// How long an answer is kept for those who will ask the same.
@@ -78,6 +104,23 @@ impl Board {
             .entry(id)
             .or_insert_with(|| watch::channel(version).0)
             .subscribe()
+    }
+
+    /// Whoever comes first asks; the others wait until that is done.
+    pub(super) fn join(&self, shard: u16, id: OrderId) -> Flight<'_> {
+        match self.cell(shard).asking.entry(id) {
+            Entry::Occupied(asking) => Flight::Follow(asking.get().clone()),
+            Entry::Vacant(place) => {
+                let (end, waits) = watch::channel(());
+                place.insert(waits);
+                Flight::Lead(Lead {
+                    board: self,
+                    shard,
+                    id,
+                    _end: end,
+                })
+            }
+        }
     }
 
     /// Changes with every answer of the provider, though it brings no new version.

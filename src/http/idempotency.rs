@@ -134,16 +134,28 @@ impl Intent<'_> {
         extra: Vec<Write>,
     ) -> Result<Reply, Stop> {
         self.about(order);
+        let request = self.request(command, extra);
+        let reply = self.deps.orders.tell(order, request).await;
+        self.heard(reply)
+    }
+
+    /// The same for a question to the provider, which many may ask at once.
+    pub async fn query(&self, order: OrderId) -> Result<Reply, Stop> {
+        self.about(order);
+        let request = self.request(Command::Query, Vec::new());
+        let reply = self.deps.orders.query(order, request).await;
+        self.heard(reply)
+    }
+
+    fn request(&self, command: Command, extra: Vec<Write>) -> Request {
         let mut writes = self.writes();
         writes.extend(extra);
-        let request = Request {
+        Request {
             command,
             actor: Actor::Merchant,
             request_id: request_id::current().map(|id| id.to_string()),
             writes,
-        };
-        let reply = self.deps.orders.tell(order, request).await;
-        self.heard(reply)
+        }
     }
 
     /// Commits work that is no order's command, with nonce and key.

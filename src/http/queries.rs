@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::problem::Problem;
 use super::{Deps, metric, refusal};
 use crate::actors::{Heard, Reply, Verdict};
-use crate::order::{Answer, Command, Status, Timestamp};
+use crate::order::{Answer, Status, Timestamp};
 use crate::store::StoredOrder;
 use crate::view::View;
 
@@ -38,19 +38,19 @@ impl Asked {
     }
 }
 
-/// Asks the provider about `stored` and waits for its answer. Whoever asks within two seconds of
+/// Asks the provider about `stored` by `query` and waits for its answer. Whoever asks within two seconds of
 /// another shares that answer, be it here already or still on its way.
 pub async fn ask<E: From<Problem>>(
     deps: &Deps,
     view: &View,
     stored: &StoredOrder,
-    tell: impl AsyncFn(Command) -> Result<Reply, E>,
+    query: impl AsyncFnOnce() -> Result<Reply, E>,
 ) -> Result<Asked, E> {
     let id = stored.order.id;
     let was_open = stored.order.is_open();
     let mut heard = deps.orders.heard(id);
     let deadline = Instant::now() + WAIT_FOR_ANSWER;
-    let reply = tell(Command::Query).await?;
+    let reply = query().await?;
     let shared = matches!(reply.verdict, Verdict::Already(Answer::AskedJustNow));
     let asks = reply.verdict == Verdict::Applied;
     let answered = match reply.verdict {

@@ -9,18 +9,8 @@ use crate::order::state::{Mismatch, MismatchStanding};
 use crate::order::{AccountId, Command, Order, OrderId, RefundId, SettleBy};
 use crate::store::{EvidenceRow, EvidenceStanding, Write};
 
-/// Orders that are listed at once.
-const MOST_ORDERS: usize = 1000;
-/// Evidence that is looked through: most of it is of no consequence.
-const MOST_EVIDENCE: usize = 10_000;
-/// Why a notice is kept where money may have moved past an order. The rest is kept because every
-/// verified word is.
-const ABOUT_MONEY: [&str; 4] = [
-    "unknown_number",
-    "recorded_elsewhere",
-    "foreign_refund",
-    "unreadable",
-];
+/// Orders, and notices, that are listed at once.
+const MOST: usize = 1000;
 
 const SAME_PERSON: &str =
     "the same person has proposed this before: another must confirm it (--operator)";
@@ -28,7 +18,7 @@ const SAME_PERSON: &str =
 impl Operations {
     pub(super) async fn capture_list(&self) -> Result<Value, OperationError> {
         let mut rows = Vec::new();
-        for order in self.store.odd_captures(MOST_ORDERS).await? {
+        for order in self.store.odd_captures(MOST).await? {
             let Some(stored) = self.store.order(order).await? else {
                 continue;
             };
@@ -40,13 +30,8 @@ impl Operations {
                     .map(|(number, mismatch)| self.mismatch_json(order, number, mismatch)),
             );
         }
-        let evidence = self.store.evidence_open(MOST_EVIDENCE).await?;
-        rows.extend(
-            evidence
-                .iter()
-                .filter(|row| ABOUT_MONEY.contains(&row.reason.as_str()))
-                .map(|row| self.evidence_json(row)),
-        );
+        let evidence = self.store.evidence_open(MOST).await?;
+        rows.extend(evidence.iter().map(|row| self.evidence_json(row)));
         Ok(Value::Array(rows))
     }
 

@@ -62,9 +62,11 @@ pub enum Command {
         merchant_refund_no: Box<str>,
         amount: Fen,
     },
-    /// The provider's answer about a refund, asked for or told by a notice or a bill.
+    /// The provider's answer about a refund, asked for or told by a notice or a bill. It is of the
+    /// number of one round; of one that was given up, only a success counts.
     RefundAnswer {
         refund: RefundId,
+        round: u8,
         answer: RefundAnswer,
     },
     /// An operator has a refund tried again: one that the provider refused for good, under a new

@@ -113,6 +113,7 @@ pub enum Refusal {
     MismatchSettled,
     /// The second person must want the same as the first.
     OtherProposal,
-    /// Money in another currency or of an unknown account cannot go back by itself.
+    /// Money in another currency or of an unknown account, or that was told of in a form that counts
+    /// already, cannot go back by itself.
     CannotGoBack,
 }

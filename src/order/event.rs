@@ -131,6 +131,11 @@ pub enum Event {
         round: u8,
         next_at: Timestamp,
     },
+    /// A number that had been given up has gone through after all.
+    RefundRoundRevived {
+        refund: RefundId,
+        round: u8,
+    },
     RefundSucceeded {
         refund: RefundId,
     },

@@ -90,6 +90,7 @@ pub(super) fn apply(order: &mut Order, event: &Event, at: Timestamp) {
         | Event::RefundRepairAsked { .. }
         | Event::RefundUnderfunded { .. }
         | Event::RefundRenewed { .. }
+        | Event::RefundRoundRevived { .. }
         | Event::RefundSucceeded { .. }
         | Event::RefundFailed { .. }
         | Event::SurplusRefunded { .. }
@@ -334,6 +335,10 @@ fn apply_to_refund(order: &mut Order, event: &Event, at: Timestamp) {
                 underfunded: true,
             };
             (*refund, standing)
+        }
+        Event::RefundRoundRevived { refund, round } => {
+            order.set_refund_round(*refund, *round);
+            return;
         }
         Event::RefundRenewed {
             refund,

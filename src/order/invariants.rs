@@ -391,6 +391,11 @@ fn refund_may_become(
 ) -> bool {
     let same_round = old_round == new_round;
     match from {
+        // A number that had been given up has gone through after all.
+        _ if new_round < old_round => {
+            !matches!(from, RefundStanding::Succeeded { .. })
+                && matches!(to, RefundStanding::Succeeded { .. })
+        }
         RefundStanding::Succeeded { .. } => same_round && from == to,
         RefundStanding::Failed { .. } if same_round => {
             from == to || matches!(to, RefundStanding::Succeeded { .. })

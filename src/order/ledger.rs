@@ -9,6 +9,7 @@
 //!               a surplus     surplus  +a   provider  −a
 //!               an odd one    suspense +a   provider  −a
 //!   settled outside           suspense +a   outside   −a
+//!   told again, and it fits   suspense +a   provider  −a   (the first telling is taken back)
 //! ```
 //!
 //! So `provider` is what the school's account there has taken and not given back, before its fees.
@@ -16,10 +17,10 @@
 use std::fmt;
 
 use super::event::Event;
-use super::ids::AccountId;
+use super::ids::{AccountId, RefundId};
 use super::money::Fen;
 use super::refunds::RefundCause;
-use super::state::{CaptureStanding, Order, SettleBy};
+use super::state::{Capture, CaptureStanding, Mismatch, MismatchStanding, Order, SettleBy};
 
 /// Whose money a line is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,65 +58,112 @@ pub struct Line {
 
 /// The lines of one event; `after` is the order as its commit leaves it. Empty where no money moves.
 pub fn lines(after: &Order, event: &Event) -> Vec<Line> {
-    let Some((gains, loses, amount)) = movement(after, event) else {
-        return Vec::new();
-    };
-    let Some(less) = Fen::ZERO.checked_sub(amount) else {
-        return Vec::new();
-    };
-    vec![
-        Line {
-            book: gains,
-            amount,
-        },
-        Line {
-            book: loses,
-            amount: less,
-        },
-    ]
+    movements(after, event)
+        .into_iter()
+        .filter_map(|movement| {
+            let less = Fen::ZERO.checked_sub(movement.amount)?;
+            let line = |book, amount| Line { book, amount };
+            Some([
+                line(movement.gains, movement.amount),
+                line(movement.loses, less),
+            ])
+        })
+        .flatten()
+        .collect()
 }
 
-/// What gains, what loses, how much.
-fn movement(after: &Order, event: &Event) -> Option<(Book, Book, Fen)> {
-    match event {
+struct Movement {
+    gains: Book,
+    loses: Book,
+    amount: Fen,
+}
+
+fn movements(after: &Order, event: &Event) -> Vec<Movement> {
+    let moved = match event {
         Event::MoneyCaptured { capture } => {
-            let trade = after.attempt(capture.attempt)?.trade.as_ref()?;
-            let owner = match capture.standing {
-                CaptureStanding::Kept => Book::Merchant,
-                CaptureStanding::Surplus { .. } => Book::Surplus,
-            };
-            Some((Book::Provider(trade.account.clone()), owner, capture.amount))
+            return captured(after, capture)
+                .into_iter()
+                .chain(corrected(after, capture))
+                .collect();
         }
-        Event::MoneyMismatched { mismatch } => {
-            let account = mismatch.account.clone().filter(|_| mismatch.counts())?;
-            Some((Book::Provider(account), Book::Suspense, mismatch.amount))
-        }
+        Event::MoneyMismatched { mismatch } => mismatched(after, mismatch),
         Event::RefundSucceeded { refund }
         | Event::SurplusRefunded { refund }
-        | Event::MismatchRefunded { refund } => {
-            let refund = after.refund(*refund)?;
-            let owner = match refund.cause {
-                RefundCause::Merchant => Book::Merchant,
-                RefundCause::Surplus => Book::Surplus,
-                RefundCause::Mismatch => Book::Suspense,
-            };
-            Some((
-                owner,
-                Book::Provider(refund.account?.clone()),
-                refund.amount,
-            ))
-        }
+        | Event::MismatchRefunded { refund } => given_back(after, *refund),
         Event::MismatchSettled {
             mismatch,
             by: SettleBy::Outside,
             ..
-        } => {
-            let mismatch = after
-                .mismatches
-                .get(usize::from(*mismatch))
-                .filter(|mismatch| mismatch.counts())?;
-            Some((Book::Suspense, Book::Outside, mismatch.amount))
-        }
+        } => settled_outside(after, usize::from(*mismatch)),
         _ => None,
-    }
+    };
+    moved.into_iter().collect()
+}
+
+fn captured(after: &Order, capture: &Capture) -> Option<Movement> {
+    let trade = after.attempt(capture.attempt)?.trade.as_ref()?;
+    Some(Movement {
+        gains: Book::Provider(trade.account.clone()),
+        loses: match capture.standing {
+            CaptureStanding::Kept => Book::Merchant,
+            CaptureStanding::Surplus { .. } => Book::Surplus,
+        },
+        amount: capture.amount,
+    })
+}
+
+/// The same transaction was told of before in a way that did not fit, and counted: not twice.
+fn corrected(after: &Order, capture: &Capture) -> Option<Movement> {
+    let told = after
+        .mismatches
+        .iter()
+        .find(|mismatch| mismatch.transaction_id == capture.transaction_id)
+        .filter(|told| told.counts())?;
+    let gains = match told.standing {
+        MismatchStanding::Waiting | MismatchStanding::Proposed { .. } => Book::Suspense,
+        MismatchStanding::SettledOutside { .. } => Book::Outside,
+        // What goes back leaves the provider by itself.
+        MismatchStanding::GoingBack { .. } => return None,
+    };
+    Some(Movement {
+        gains,
+        loses: Book::Provider(told.account.clone()?),
+        amount: told.amount,
+    })
+}
+
+fn mismatched(after: &Order, mismatch: &Mismatch) -> Option<Movement> {
+    let place = after.mismatches.iter().rposition(|known| {
+        known.transaction_id == mismatch.transaction_id
+            && known.heard_at == mismatch.heard_at
+            && known.field == mismatch.field
+    })?;
+    after.mismatch_counts(place).then_some(())?;
+    Some(Movement {
+        gains: Book::Provider(mismatch.account.clone()?),
+        loses: Book::Suspense,
+        amount: mismatch.amount,
+    })
+}
+
+fn settled_outside(after: &Order, place: usize) -> Option<Movement> {
+    let mismatch = after.mismatches.get(place)?;
+    (after.mismatch_counts(place) && mismatch.account.is_some()).then_some(Movement {
+        gains: Book::Suspense,
+        loses: Book::Outside,
+        amount: mismatch.amount,
+    })
+}
+
+fn given_back(after: &Order, refund: RefundId) -> Option<Movement> {
+    let refund = after.refund(refund)?;
+    Some(Movement {
+        gains: match refund.cause {
+            RefundCause::Merchant => Book::Merchant,
+            RefundCause::Surplus => Book::Surplus,
+            RefundCause::Mismatch => Book::Suspense,
+        },
+        loses: Book::Provider(refund.account?.clone()),
+        amount: refund.amount,
+    })
 }

@@ -188,6 +188,7 @@ impl RefundOf<'_> {
         number
     }
 
+    /// How often it had begun anew when it got this number.
     pub const fn round(&self) -> u8 {
         self.round
     }
@@ -277,10 +278,13 @@ impl Order {
         self.every_refund().find(|refund| refund.id == id)
     }
 
-    /// The refund that the provider knows under `number`.
+    /// The refund that the provider knows under `number`, in the round that the number is of.
     pub fn refund_numbered(&self, number: &str) -> Option<RefundOf<'_>> {
-        self.every_refund()
-            .find(|refund| refund.number(self) == number)
+        self.every_refund().find_map(|refund| {
+            (0..=refund.round)
+                .map(|round| RefundOf { round, ..refund })
+                .find(|refund| refund.number(self) == number)
+        })
     }
 
     /// What merchants' refunds have taken of the payment: those that left and those that may (M4).

@@ -239,6 +239,23 @@ impl Order {
             .find(|capture| capture.standing == CaptureStanding::Kept)
     }
 
+    /// Is this odd capture money of its own? One transaction is one sum of money, however often and in
+    /// whatever form it is told of.
+    pub fn mismatch_counts(&self, place: usize) -> bool {
+        let Some((mismatch, earlier)) =
+            self.mismatches.get(place).zip(self.mismatches.get(..place))
+        else {
+            return false;
+        };
+        let same = |transaction_id: &str| *transaction_id == *mismatch.transaction_id;
+        mismatch.counts()
+            && !earlier.iter().any(|other| same(&other.transaction_id))
+            && !self
+                .captures
+                .iter()
+                .any(|capture| same(&capture.transaction_id))
+    }
+
     pub const fn is_open(&self) -> bool {
         matches!(self.settlement, Settlement::Open)
     }

@@ -175,7 +175,7 @@ impl Repairing<'_> {
             return Ok(Heard::nothing(finding, None));
         };
         let Some(refund) = stored.order.refund_numbered(&row.number) else {
-            // It began anew under another number since, and now the first has gone through as well.
+            // The row is there, the refund is not: a damaged order.
             let number = OutTradeNo {
                 order: row.order,
                 attempt: row.attempt,
@@ -189,6 +189,7 @@ impl Repairing<'_> {
         };
         let command = Command::RefundAnswer {
             refund: refund.id,
+            round: refund.round(),
             answer,
         };
         let reply = self.tell(row.order, line, command).await?;

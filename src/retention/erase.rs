@@ -19,7 +19,7 @@ use crate::store::{Rejection, StoreError, Write};
 /// The lock under which one node of a cluster does the daily work.
 pub const LOCK: &str = "enrollpay:job:erase";
 /// Longer than a bite ever takes.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 const DAY_MS: i64 = 86_400_000;
 /// Orders looked at, or notices erased, before the lock is renewed.
@@ -94,7 +94,7 @@ impl Erase {
         if order.is_open() {
             return Ok(Outcome::NotOver);
         }
-        if !at_rest(order) {
+        if !at_rest(order) || people.evidence_waits {
             return Ok(Outcome::NotAtRest);
         }
         if people.event_pending {

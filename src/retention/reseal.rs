@@ -70,12 +70,11 @@ impl Reseal {
             for values in page.values.chunks(BITE) {
                 progress.resealed += self.bite(values, &mut walk).await?;
             }
-            match page.next {
-                Some(next) => walk.after = next,
-                None => {
-                    walk.table += 1;
-                    walk.after = 0;
-                }
+            if let Some(next) = page.next {
+                walk.after = next;
+            } else {
+                walk.table += 1;
+                walk.after = 0;
             }
             if Instant::now() >= until {
                 break;

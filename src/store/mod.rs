@@ -121,7 +121,7 @@ pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
         account: &AccountId,
         reference: &str,
     ) -> Result<Option<EvidenceRow>, StoreError>;
-    /// Evidence that is not settled, the oldest first.
+    /// Evidence that somebody has to settle (see [`EvidenceRow::NOTED`]), the oldest first.
     async fn evidence_open(&self, limit: usize) -> Result<Vec<EvidenceRow>, StoreError>;
 
     /// What operators did, in order, after entry `after` (0: from the first).
@@ -265,8 +265,8 @@ pub enum Write {
     Reconciliation(reconciliation::ReconciliationWrite),
     /// The same value under another key.
     Resealed(personal::Resealed),
-    /// Forgets the people of an order that is over, if it still stands at `version` and none of its
-    /// events is on its way (`VersionMoved` otherwise). Order, timeline and money stay.
+    /// Forgets the people of an order that is over, if it still stands at `version`, none of its
+    /// events is on its way and no evidence of it waits for people (`VersionMoved` otherwise). Order, timeline and money stay.
     PeopleErased {
         order: OrderId,
         version: u64,
@@ -651,6 +651,12 @@ pub struct EvidenceRow {
     pub order: Option<OrderId>,
     pub first_seen: Timestamp,
     pub standing: EvidenceStanding,
+}
+
+impl EvidenceRow {
+    /// How the reason of a notice begins that asks nothing of anybody. It is kept because every verified
+    /// word is (contract §5); nobody has to settle it.
+    pub const NOTED: &str = "noted: ";
 }
 
 /// How far two people are with evidence that fits no order.

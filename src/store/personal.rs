@@ -34,7 +34,7 @@ pub trait PersonalStore: Store {
     /// What an erasure has to know of an order beside its state.
     async fn people_of(&self, order: OrderId) -> Result<Option<People>, StoreError>;
     /// Notices first seen before `before` that no erasure of an order reaches: those without an
-    /// order, and those that came after it.
+    /// order, and those that came after it. Not those that wait for people to settle them.
     async fn loose_evidence(
         &self,
         before: Timestamp,
@@ -171,6 +171,8 @@ pub struct People {
     pub changed_at: Timestamp,
     /// An event of it is on its way to the merchant.
     pub event_pending: bool,
+    /// A notice of it waits for two people to settle it.
+    pub evidence_waits: bool,
     /// There is something left to erase.
     pub any: bool,
 }

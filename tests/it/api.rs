@@ -389,6 +389,7 @@ async fn a_query_finds_the_payment_that_no_notice_told() {
         (nothing.status, &nothing.body["as_of"]),
         (200, &Value::Null)
     );
+    assert_eq!(nothing.body["outcome"], "nothing_to_ask");
 
     gateway
         .post(&format!("/v1/orders/{id}/attempts"), &Value::Null)
@@ -407,6 +408,7 @@ async fn a_query_finds_the_payment_that_no_notice_told() {
     let found = gateway.post(&path, &Value::Null).await;
     assert_eq!(found.status, 200);
     assert_eq!(found.body["order"]["status"], "paid");
+    assert_eq!(found.body["outcome"], "paid");
     assert_eq!(found.body["as_of"], "2026-11-20T18:00:03+08:00");
     gateway.stop().await;
 }
@@ -425,6 +427,37 @@ async fn an_unpaid_answer_is_waited_for_no_longer_than_it_takes() {
     let asked = tokio::time::timeout(Duration::from_secs(3), gateway.post(&query, &Value::Null));
     let answer = asked.await.expect("the provider answers at once");
     assert_eq!(answer.body["order"]["status"], "paying");
+    assert_eq!(answer.body["outcome"], "unpaid");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_provider_that_does_not_say_is_no_unpaid() {
+    let gateway = Gateway::start().await;
+    let id = gateway.order("A-1").await;
+    let path = format!("/v1/orders/{id}");
+    gateway
+        .post(&format!("{path}/attempts"), &Value::Null)
+        .await;
+    gateway.scan(id).await;
+    let query = format!("{path}/query");
+    for (state, outcome) in [
+        (TradeState::Unknown, "provider_unreachable"),
+        (TradeState::Unpaid, "unpaid"),
+    ] {
+        gateway.clock.advance_ms(3_000);
+        *gateway.wechat.query.lock().unwrap() = state;
+        // The second shares what the first was told.
+        for _ in 0..2 {
+            let asked = gateway.post(&query, &Value::Null);
+            let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+            let answer = answer.expect("known to be unknown at once");
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.body["outcome"], outcome);
+            assert_eq!(answer.body["order"]["status"], "paying");
+        }
+    }
+    assert_eq!(gateway.wechat.queries.load(Ordering::SeqCst), 2);
     gateway.stop().await;
 }
 

@@ -46,7 +46,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn sha1(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
     let bytes = digest.as_ref().iter();
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    bytes.fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 /// The signed answer that names the file of this very server.
@@ -157,7 +157,9 @@ async fn the_published_bill_has_its_lines_and_sums() {
     assert_eq!(lines[2].fee, Fen::new(1));
 
     let seen = server.seen();
-    seen.iter().for_each(|one| assert_signed_by(one, MCHID));
+    for one in &seen {
+        assert_signed_by(one, MCHID);
+    }
     let targets: Vec<_> = seen.iter().map(Seen::target).collect();
     assert_eq!(
         targets,
@@ -244,8 +246,10 @@ fn refund(status: &str) -> String {
 }
 
 fn bill(rows: &[String], totals: &str) -> String {
-    let rows: String = rows.iter().map(|row| format!("{row}\r\n")).collect();
-    format!("\u{feff}{COLUMNS}\r\n{rows}订单总金额,总交易单数,申请退款总金额\r\n{totals}\r\n")
+    let rows = [&[format!("\u{feff}{COLUMNS}")], rows]
+        .concat()
+        .join("\r\n");
+    format!("{rows}\r\n订单总金额,总交易单数,申请退款总金额\r\n{totals}\r\n")
 }
 
 #[actix_web::test]

@@ -5,8 +5,12 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use enrollpay::clock::Clock as _;
 use enrollpay::order::{OrderId, Product, Status, TradeAnswer};
+use enrollpay::provider::TradeState;
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
@@ -718,6 +722,122 @@ async fn an_alipay_payer_gets_a_trade_number_and_a_busy_wallet_keeps_the_claim()
     let form: Vec<(&str, &str)> = form.iter().map(|(k, v)| (*k, v.as_str())).collect();
     let paying = phone.post(&format!("{scan}/pay"), &form).await;
     paying.says("data-kind=\"trade_pay\"").says("2026112022001");
+    student.gateway.stop().await;
+}
+
+/// 查询缴费结果 on many screens, 更新缴费结果 at the school, and the schedule beside them: one question.
+#[actix_web::test]
+async fn two_hundred_presses_at_once_are_one_question() {
+    let student = Student::start().await;
+    let (computer, _) = student.code().await;
+    student.gateway.scan(student.order).await;
+    student.gateway.clock.advance_ms(5_000);
+    let wechat = &student.gateway.wechat;
+    *wechat.query_takes.lock().unwrap() = Duration::from_millis(700);
+    let number = enrollpay::order::OutTradeNo {
+        order: student.order,
+        attempt: enrollpay::order::AttemptNumber::FIRST,
+    };
+    *wechat.query.lock().unwrap() = TradeState::Paid(enrollpay::provider::Success {
+        out_trade_no: number.to_string(),
+        application: "app-school-wechat".into(),
+        transaction_id: "4200001".into(),
+        amount: enrollpay::order::Fen::new(14_000),
+        currency: "CNY".into(),
+        succeeded_at: student.gateway.clock.now(),
+    });
+    let mut first = student.browser(COMPUTER);
+    first.cookies.clone_from(&computer.cookies);
+    let page = first.get(&student.pay).await;
+    let csrf = page.member("/query", "csrf");
+
+    let began = tokio::time::Instant::now();
+    let by_payer = (0..100).map(|_| {
+        let mut browser = Browser {
+            client: first.client.clone(),
+            base: first.base.clone(),
+            agent: first.agent,
+            cookies: first.cookies.clone(),
+            language: first.language,
+        };
+        let (path, csrf) = (format!("{}/query", student.pay), csrf.clone());
+        async move { browser.fetch(&path, &[("csrf", &csrf)]).await }
+    });
+    let path = format!("/v1/orders/{}/query", student.order);
+    let by_school = (0..100).map(|_| student.gateway.post(&path, &Value::Null));
+    let (pages, answers) = futures_util::future::join(
+        futures_util::future::join_all(by_payer),
+        futures_util::future::join_all(by_school),
+    )
+    .await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(wechat.queries.load(Ordering::SeqCst), 1);
+    for page in &pages {
+        assert_eq!(page.status, 200, "{}", page.text);
+        assert_eq!(page.json()["answer"], pages[0].json()["answer"]);
+        assert_eq!(page.json()["state"], "paid", "{}", page.text);
+    }
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.body["outcome"], "paid");
+        assert_eq!(answer.body["as_of"], answers[0].body["as_of"]);
+    }
+    student.gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_page_says_when_the_provider_does_not_answer() {
+    let student = Student::start().await;
+    let (mut computer, _) = student.code().await;
+    student.gateway.scan(student.order).await;
+    let page = computer.get(&student.pay).await;
+    let csrf = page.member("/query", "csrf");
+    let press = format!("{}/query", student.pay);
+    for (state, said) in [
+        (TradeState::Unknown, "支付机构暂未答复"),
+        (TradeState::Unpaid, "暂未查到付款记录"),
+    ] {
+        student.gateway.clock.advance_ms(3_000);
+        *student.gateway.wechat.query.lock().unwrap() = state;
+        computer.fetch(&press, &[("csrf", &csrf)]).await.says(said);
+        // Without scripts the same, after the redirect.
+        let back = computer.post(&press, &[("csrf", &csrf)]).await;
+        assert_eq!(back.status, 303);
+        computer.get(&student.pay).await.says(said);
+    }
+    student.gateway.stop().await;
+}
+
+/// The press is over as soon as it is known that there will be no trade for now.
+#[actix_web::test]
+async fn a_press_does_not_wait_for_a_provider_that_did_not_say() {
+    let student = Student::start().await;
+    let (_, scan) = student.code().await;
+    let mut phone = student.browser(WECHAT);
+    let claimed = student.claim(&mut phone, &scan, "of-openid-1").await;
+    let form = [
+        ("csrf", claimed.member("/pay", "csrf")),
+        ("k", claimed.member("/pay", "k")),
+    ];
+    let form: Vec<(&str, &str)> = form.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let trade = &student.gateway.wechat.trade;
+    let made = trade.lock().unwrap().clone();
+    *trade.lock().unwrap() = TradeAnswer::Unknown;
+    let began = tokio::time::Instant::now();
+    let busy = phone.fetch(&format!("{scan}/pay"), &form).await;
+    assert_eq!(busy.status, 502, "{}", busy.text);
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    *trade.lock().unwrap() = made;
+    let paying = phone.fetch(&format!("{scan}/pay"), &form).await;
+    assert_eq!(paying.status, 200, "the claim stands: {}", paying.text);
     student.gateway.stop().await;
 }
 

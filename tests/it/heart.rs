@@ -1232,7 +1232,11 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     bench.apply(&queried(FIRST, QueryAnswer::Closed));
     let report = bench.capture(FIRST, 1, 2 * SECOND);
     let refund = report.surplus_refund;
-    let answer = |answer| Command::RefundAnswer { refund, answer };
+    let answer = |answer| Command::RefundAnswer {
+        refund,
+        round: 0,
+        answer,
+    };
     bench.apply(&Command::Capture(report));
     let first = bench.now;
     let mut pauses = Vec::new();
@@ -1269,6 +1273,7 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     }
     let unknown = Command::RefundAnswer {
         refund: RefundId::from_ulid(Ulid(0)),
+        round: 0,
         answer: RefundAnswer::Succeeded,
     };
     assert_eq!(bench.already(&unknown).0, Answer::Stale);
@@ -1287,6 +1292,15 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
         check_at_rest(&bench.order, kept_by_provider).map_err(|broken| broken.invariant),
         Err("M1")
     );
+}
+
+#[test]
+fn amounts_in_yuan_are_read_to_the_fen() {
+    let largest = Fen::MAX_ORDER.get();
+    for fen in (0..200_000).chain(largest - 1_000..=largest) {
+        let yuan = format!("{}.{:02}", fen / 100, fen % 100);
+        assert_eq!(Fen::from_yuan(&yuan), Ok(Fen::new(fen)), "{yuan}");
+    }
 }
 
 // --- the invariants themselves --------------------------------------------------------------
@@ -1655,6 +1669,7 @@ impl Bench {
             }
             Happening::Refund(n, answer) => Command::RefundAnswer {
                 refund: any_refund(n),
+                round: 0,
                 answer,
             },
             Happening::Wish(n, fen) => Command::Refund {
@@ -1748,6 +1763,7 @@ fn healthy(bench: &Bench, truth: &mut Truth, effect: &Effect) -> Command {
         ),
         Effect::Refund { refund } | Effect::RepairRefund { refund } => Command::RefundAnswer {
             refund,
+            round: 0,
             answer: RefundAnswer::Succeeded,
         },
     }
@@ -1924,6 +1940,7 @@ proptest! {
             for transaction in 0..6u128 {
                 bench.run(&Command::RefundAnswer {
                     refund: RefundId::from_ulid(Ulid(1_000 + transaction)),
+                    round: 0,
                     answer: RefundAnswer::Succeeded,
                 });
             }
@@ -1940,7 +1957,11 @@ proptest! {
             let report = index.get(&reports).clone();
             let refund = report.surplus_refund;
             mixed.run(&Command::Capture(report));
-            mixed.run(&Command::RefundAnswer { refund, answer });
+            mixed.run(&Command::RefundAnswer {
+            refund,
+            round: 0,
+            answer,
+        });
         }
         for report in reports.iter().rev() {
             mixed.run(&Command::Capture(report.clone()));

@@ -165,7 +165,7 @@ fn a_herd_of_closings_keeps_the_accounts_pace_and_holds_up_no_callback() {
         // Each asks twice and closes once.
         let calls = count as u64 * 3;
         let ideal = Duration::from_secs(calls) / u32::try_from(QUERIES + CLOSES).unwrap();
-        let seen = ended(&house, count, ideal * 2 + Duration::from_secs(60)).await;
+        let seen = ended(&house, count, ideal * 2 + Duration::from_mins(1)).await;
         let flushes = callbacks.await.unwrap();
         let most = bank.most_in_a_second.lock().unwrap().clone();
         let grew = resident_kib().saturating_sub(resident);
@@ -308,7 +308,7 @@ fn a_provider_that_is_silent_is_asked_by_single_probes_until_it_answers() {
         assert_eq!(count(&house, Status::Closed).await, 0);
 
         bank.silent.store(false, Ordering::SeqCst);
-        let seen = ended(&house, ids.len(), Duration::from_secs(60)).await;
+        let seen = ended(&house, ids.len(), Duration::from_mins(1)).await;
         println!(
             "500 closings after an outage: {:.1} s",
             seen.took.as_secs_f64()
@@ -332,7 +332,7 @@ fn a_provider_that_grants_less_than_we_thought_slows_us_down() {
             house.banks[0].asked(),
             house.banks[0].limited.load(Ordering::SeqCst),
         );
-        ended(&house, ids.len(), Duration::from_secs(600)).await;
+        ended(&house, ids.len(), Duration::from_mins(10)).await;
         let asked = house.banks[0].asked() - asked;
         let limited = house.banks[0].limited.load(Ordering::SeqCst) - limited;
         println!("300 closings at a twentieth of the budget: {asked} calls, {limited} refused");

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use enrollpay::actors::Budget;
 use enrollpay::order::{CodeMode, OrderId, Phase, Product, Status, Timestamp, Wallet};
-use enrollpay::store::Store as _;
+
+use serde_json::json;
 
 use crate::actors::bank::Bank;
 use crate::actors::bench::{QR_MS, START};
 use crate::actors::virtual_house::{House, for_each, number_of, run};
+use crate::support::World;
+use crate::support::student::Wallet as Phone;
 
 /// From a capture to `paid`.
 const FOUND_WITHIN_MS: i64 = 40_000;
@@ -107,7 +110,7 @@ async fn play(house: &House, case: Case) -> (OrderId, Timestamp, Timestamp) {
     let paid_at = house.now();
     bank.pay(number, paid_at);
     let mut news = house.orders.watch(id);
-    let found = tokio::time::timeout(Duration::from_secs(120), async {
+    let found = tokio::time::timeout(Duration::from_mins(2), async {
         while house.stored(id).await.order.status() != Status::Paid {
             news.changed().await.unwrap();
         }
@@ -187,4 +190,29 @@ fn a_trade_that_nobody_pays_is_asked_about_until_the_last_word() {
             );
         }
     });
+}
+
+/// The same with processes and in real time: the providers' notices are all lost.
+#[actix_web::test]
+async fn a_silent_provider_is_found_out_in_real_time() {
+    let world = World::start(&[]).await;
+    for operation in ["wechat.notice", "alipay.notice"] {
+        let lost = json!({ "operation": operation, "fault": "lost" });
+        world.simulators.fault(lost).await;
+    }
+    let by_wechat = world.ask(Phone::Wechat).await;
+    let by_alipay = world.ask(Phone::Alipay).await;
+    let paid_at = tokio::time::Instant::now();
+    world.simulators.pay(&by_wechat.trade).await;
+    world.simulators.pay(&by_alipay.trade).await;
+    for asked in [&by_wechat, &by_alipay] {
+        world.merchant.until_status(&asked.order, "paid").await;
+    }
+    assert!(paid_at.elapsed() < Duration::from_secs(40));
+    assert!(
+        world.simulators.hits("lost").await >= 2,
+        "no notice was lost"
+    );
+    world.simulators.heal().await;
+    world.finish().await;
 }

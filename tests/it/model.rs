@@ -438,7 +438,11 @@ impl Shell {
                     world.given_back.insert((attempt, *tries));
                 }
                 let answer = RefundAnswer::Succeeded;
-                Some(Command::RefundAnswer { refund, answer })
+                Some(Command::RefundAnswer {
+                    refund,
+                    round: 0,
+                    answer,
+                })
             }
             // Nothing is abnormal in this world.
             Effect::RepairRefund { .. } => None,

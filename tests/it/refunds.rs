@@ -414,6 +414,7 @@ async fn a_silent_provider_is_asked_again_under_the_same_number_until_its_notice
         *gateway.wechat.notice.lock().unwrap() = Some(Notice::Refund {
             notice_id: "n-1".to_owned(),
             news: news.clone(),
+            success: None,
         });
         let told = gateway
             .send(
@@ -518,6 +519,53 @@ async fn surplus_is_told_with_the_refund_that_gives_it_back() {
     assert_eq!(list.body["data"].as_array().unwrap().len(), 1);
     let whole = gateway.refund(order, &asked("R-1", 14_000)).await;
     assert_eq!(whole.status, 201, "{}", whole.body);
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn the_payers_page_says_what_comes_back() {
+    let gateway = Gateway::start().await;
+    let order = gateway.paid("A-1").await;
+    let address = gateway.read(order).await["cashier_url"].clone();
+    let path = address.as_str().unwrap()["https://pay.example.edu.cn".len()..].to_owned();
+    let says = async |language: &str, sentence: Option<&str>| {
+        let headers = [("accept-language", language), ("user-agent", "Mozilla/5.0")];
+        let page = gateway.send("GET", &path, Vec::new(), &headers).await;
+        assert_eq!(page.status, 200);
+        let text = String::from_utf8_lossy(&page.bytes).into_owned();
+        let paid = ["已完成，请勿重复支付", "Done, do not pay again"];
+        assert!(paid.iter().any(|paid| text.contains(paid)), "{text}");
+        let (_, rest) = text.split_once("id=\"refund\"").unwrap();
+        let (line, _) = rest.split_once("</p>").unwrap();
+        match sentence {
+            Some(sentence) => assert_eq!(line.split_once('>').unwrap().1, sentence),
+            None => assert_eq!(line, " hidden>"),
+        }
+    };
+    says("zh-CN", None).await;
+    *gateway.wechat.refund.lock().unwrap() = RefundAnswer::Processing;
+    *gateway.wechat.refund_query.lock().unwrap() = RefundAnswer::Processing;
+    let first = refund_id(&gateway.refund(order, &asked("R-1", 6_000)).await);
+    says("zh-CN", Some("退款中：¥60.00")).await;
+    says("en", Some("Refund of ¥60.00 in progress")).await;
+    *gateway.wechat.refund_query.lock().unwrap() = RefundAnswer::Succeeded;
+    gateway.clock.advance_ms(60_000);
+    gateway.until_refund(order, first, "succeeded").await;
+    says("zh-CN", Some("部分退款：已退款 ¥60.00（2026-11-20 18:01）")).await;
+    says("en", Some("Partly refunded: ¥60.00 (2026-11-20 18:01)")).await;
+
+    *gateway.wechat.refund.lock().unwrap() = RefundAnswer::Abnormal;
+    let rest = refund_id(&gateway.refund(order, &asked("R-2", 8_000)).await);
+    gateway.until_refund(order, rest, "abnormal").await;
+    says(
+        "zh-CN",
+        Some("部分退款：已退款 ¥60.00（2026-11-20 18:01）；退款正在人工处理"),
+    )
+    .await;
+    gateway.clock.advance_ms(3_600_000);
+    gateway.until_refund(order, rest, "succeeded").await;
+    says("zh-CN", Some("已退款 ¥140.00（2026-11-20 19:01）")).await;
+    says("en", Some("Refunded ¥140.00 (2026-11-20 19:01)")).await;
     gateway.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! Stores. [`suite`] and [`money`] list the promises that every implementation keeps; `store_suite!` runs them
-//! against one of them. `sqlite` adds what only the embedded store can show.
+//! Stores. [`suite`], [`money`] and [`records`] list the promises that every implementation keeps;
+//! `store_suite!` runs them against one of them. `sqlite` adds what only the embedded store can show.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,6 +10,7 @@ use enrollpay::store::Store;
 
 pub mod money;
 pub mod reconciliation;
+pub mod records;
 pub mod sample;
 pub mod suite;
 

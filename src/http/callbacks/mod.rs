@@ -271,7 +271,8 @@ async fn handle(
             let order = number.map(|number| number.order);
             tracing::info!(account = %provider.account().id, what, "a notice without consequence");
             // Every verified word is acknowledged once stored (contract §5), this one too.
-            match keep(provider, &notice_id, what, order, body, deps, now).await {
+            let reason = format!("{}{what}", EvidenceRow::NOTED);
+            match keep(provider, &notice_id, &reason, order, body, deps, now).await {
                 Ok(()) => Outcome::Noted,
                 Err(error) => unavailable(&error),
             }

@@ -27,9 +27,10 @@ pub(super) async fn told(
         Ok(None) => return unknown(provider, &news.refund_no, body, deps, now).await,
         Err(error) => return orders_failed(&error),
     };
-    let command = if let Some(refund) = ours(&stored.order, provider, number, news) {
+    let command = if let Some((refund, round)) = ours(&stored.order, provider, number, news) {
         Command::RefundAnswer {
             refund,
+            round,
             answer: news.answer,
         }
     } else {
@@ -83,10 +84,10 @@ fn ours(
     provider: &dyn Provider,
     number: OutTradeNo,
     news: &RefundNews,
-) -> Option<RefundId> {
+) -> Option<(RefundId, u8)> {
     let refund = order.refund_numbered(&news.refund_no)?;
     let fits = refund.attempt == number.attempt
         && refund.account == Some(&provider.account().id)
         && news.amount.is_none_or(|amount| amount == refund.amount);
-    fits.then_some(refund.id)
+    fits.then_some((refund.id, refund.round()))
 }

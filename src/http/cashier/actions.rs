@@ -65,14 +65,17 @@ pub async fn tell(
     command: Command,
     writes: Vec<Write>,
 ) -> Result<Reply, Problem> {
-    let request = Request {
+    let told = deps.orders.tell(order, by_payer(command, writes)).await;
+    told.map_err(|error| refusal::unanswered(&error, &deps.view()))
+}
+
+fn by_payer(command: Command, writes: Vec<Write>) -> Request {
+    Request {
         command,
         actor: Actor::Payer,
         request_id: request_id::current().map(|id| id.to_string()),
         writes,
-    };
-    let told = deps.orders.tell(order, request).await;
-    told.map_err(|error| refusal::unanswered(&error, &deps.view()))
+    }
 }
 
 /// Reads the press, does the work, writes the answer.
@@ -252,8 +255,10 @@ pub async fn query(
 async fn ask(press: &Press) -> End {
     let deps = &press.deps;
     let id = press.stored.order.id;
-    let asked = queries::ask(deps, &deps.view(), &press.stored, async |command| {
-        tell(deps, id, command, Vec::new()).await
+    let asked = queries::ask(deps, &deps.view(), &press.stored, async || {
+        let request = by_payer(Command::Query, Vec::new());
+        let asked = deps.orders.query(id, request).await;
+        asked.map_err(|error| refusal::unanswered(&error, &deps.view()))
     })
     .await;
     let asked = match asked {

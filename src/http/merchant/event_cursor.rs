@@ -19,7 +19,7 @@ pub fn write(sealer: &Sealer, merchant: MerchantId, position: u64) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The position of a cursor that [`write`] made for this merchant.
+/// The position of a cursor that [`write()`] made for this merchant.
 pub fn read(sealer: &Sealer, merchant: MerchantId, text: &str) -> Option<u64> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (version, rest) = bytes.split_first()?;

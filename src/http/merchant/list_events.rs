@@ -24,7 +24,7 @@ const MOST: usize = 100;
     description = "The same events that webhooks carry, byte for byte, in the order in which they were \
         committed, oldest first. Keep next and pass it as after to read on, also where data is empty: \
         no event ever appears before a cursor that was handed out. Handle each id once, and keep the \
-        highest version of each order.",
+        highest version of each order. Events that were erased together with a payer's data are left out.",
     params(openapi::EventsQuery),
     responses(
         (status = 200, description = "A page of events", body = openapi::EventListBody),
@@ -41,23 +41,24 @@ pub async fn list_events(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
     let has_more = events.len() > asked.limit;
     events.truncate(asked.limit);
     let position = events.last().map_or(asked.after, |(position, _)| *position);
-    // The bodies go out as they are stored: read and written again they might change.
-    let mut body = String::from(r#"{"object":"list","data":["#);
-    for (index, (_, event)) in events.iter().enumerate() {
-        if index > 0 {
-            body.push(',');
-        }
-        body.push_str(&stored_body(&deps, event)?);
-    }
+    let left = events.iter().filter(|(_, event)| !event.body.is_erased());
+    let bodies: Vec<String> = left
+        .map(|(_, event)| stored_body(&deps, event))
+        .collect::<Result<_, _>>()?;
     let next = event_cursor::write(&deps.sealer, merchant, position);
-    body.push_str(&format!(
-        r#"],"has_more":{},"next":{}}}"#,
-        json!(has_more),
+    // The bodies go out as they are stored: read and written again they might change.
+    let body = format!(
+        r#"{{"object":"list","data":[{}],"has_more":{has_more},"next":{}}}"#,
+        bodies.join(","),
         json!(next)
-    ));
+    );
     Ok(HttpResponse::Ok()
         .content_type(ContentType::json())
         .body(body))
+}
+
+fn unreadable() -> Problem {
+    Problem::new(Code::InternalError, "An event's body cannot be read.")
 }
 
 fn stored_body(deps: &Deps, event: &OutboxEntry) -> Result<String, Problem> {
@@ -72,7 +73,7 @@ fn stored_body(deps: &Deps, event: &OutboxEntry) -> Result<String, Problem> {
     });
     opened
         .and_then(|plain| String::from_utf8(plain).map_err(drop))
-        .map_err(|()| Problem::new(Code::InternalError, "An event's body cannot be read."))
+        .map_err(|()| unreadable())
 }
 
 /// What may stand in the query.

@@ -39,10 +39,7 @@ async fn query(intent: &Intent<'_>, request: &HttpRequest) -> Result<Answer, Sto
     no_members(intent.signed)?;
     let stored = own_order(deps, intent.signed, request).await?;
     let order = stored.order.id;
-    let asked = queries::ask(deps, view, &stored, async |command| {
-        intent.tell(order, command, Vec::new()).await
-    })
-    .await?;
+    let asked = queries::ask(deps, view, &stored, async || intent.query(order).await).await?;
     Ok(Answer::ok(json!({
         "object": "order_query",
         "outcome": asked.outcome(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::no_members;
 use crate::http::auth::Signed;
 use crate::http::idempotency::{Answer, Intent, Stop, once};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::{Deps, openapi, refusal};
 use crate::order::EventId;
 use crate::store::DeliveryState;
@@ -25,6 +25,7 @@ use crate::store::DeliveryState;
         (status = 200, description = "It is pending", body = openapi::ResentBody),
         (status = 404, description = "not_found: unknown, or another merchant's", body = openapi::ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "request_in_progress", body = openapi::ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "erased: the payer's data is gone, and the event with it", body = openapi::ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "idempotency_key_reused", body = openapi::ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -54,6 +55,14 @@ async fn resend(intent: &Intent<'_>, request: &HttpRequest) -> Result<Answer, St
         .map_err(|error| refusal::store_failed(&error))?
         .filter(|event| event.merchant == intent.merchant())
         .ok_or_else(Problem::not_found)?;
+    intent.about(event.order);
+    if event.body.is_erased() {
+        let problem = Problem::new(
+            Code::Erased,
+            "The event was erased together with the payer's data: it is sent no more.",
+        );
+        return Err(problem.with("order_id", event.order.to_string()).into());
+    }
     if event.state != DeliveryState::Pending {
         let again = event.again(deps.clock.now(), "asked for by the merchant");
         intent.commit(vec![again]).await?;

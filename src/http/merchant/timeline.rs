@@ -300,6 +300,14 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
                 "The school's balance at the provider is too small for the refund.".to_owned(),
             )
         }
+        Event::RefundRoundRevived { refund, round } => {
+            details.fact("refund", json!(refund));
+            details.fact("round", json!(round));
+            (
+                "refund_round_revived",
+                "An earlier number of the refund has gone through after all.".to_owned(),
+            )
+        }
         Event::RefundRenewed {
             refund,
             round,

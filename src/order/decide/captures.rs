@@ -1,10 +1,11 @@
 //! Money: what a capture is to the order. What it does not owe goes back (`refunds`).
 
 use super::{Draft, REFUND_BACK_OFF_MS, already, doubled};
-use crate::order::attempt::{EndReason, Phase};
+use crate::order::attempt::{ClosingCause, EndReason, Phase};
 use crate::order::command::CaptureReport;
 use crate::order::effect::{Answer, Effect, Outcome};
 use crate::order::event::{Attention, Event};
+use crate::order::ids::AttemptNumber;
 use crate::order::state::{
     Capture, CaptureStanding, Mismatch, MismatchStanding, MismatchedField, Order, RefundStanding,
     Settlement,
@@ -17,9 +18,29 @@ const CURRENCY: &str = "CNY";
 
 /// A verified success. The one place where a `Capture` is made (M3).
 pub(super) fn capture(order: &Order, report: &CaptureReport, now: Timestamp) -> Outcome {
+    take_in(order, report, None, now)
+}
+
+/// The same as the answer to our own question. Where the money does not fit, the trade is spent all the
+/// same: it can be neither paid nor closed any more, and its attempt ends. A notice would prove less.
+pub(super) fn answered(
+    order: &Order,
+    asked: AttemptNumber,
+    report: &CaptureReport,
+    now: Timestamp,
+) -> Outcome {
+    take_in(order, report, Some(asked), now)
+}
+
+fn take_in(
+    order: &Order,
+    report: &CaptureReport,
+    asked: Option<AttemptNumber>,
+    now: Timestamp,
+) -> Outcome {
     let wallet = match fits(order, report) {
         Ok(wallet) => wallet,
-        Err(field) => return mismatched(order, report, field, now),
+        Err(field) => return mismatched(order, report, field, asked, now),
     };
     let known = order.captures.iter().find(|capture| {
         capture.wallet == wallet && capture.transaction_id == report.transaction_id
@@ -27,7 +48,7 @@ pub(super) fn capture(order: &Order, report: &CaptureReport, now: Timestamp) -> 
     match known {
         Some(capture) if capture.attempt == report.attempt => return already(Answer::Same),
         // One transaction cannot have paid two trades.
-        Some(_) => return mismatched(order, report, MismatchedField::Trade, now),
+        Some(_) => return mismatched(order, report, MismatchedField::Trade, asked, now),
         None => {}
     }
 
@@ -112,6 +133,7 @@ fn mismatched(
     order: &Order,
     report: &CaptureReport,
     field: MismatchedField,
+    asked: Option<AttemptNumber>,
     now: Timestamp,
 ) -> Outcome {
     let known = order.mismatches.iter().any(|mismatch| {
@@ -120,24 +142,40 @@ fn mismatched(
             && mismatch.field == field
             && mismatch.amount == report.amount
     });
-    if known {
-        return already(Answer::Same);
-    }
     let mut draft = Draft::of(order, now);
-    draft.push(Event::MoneyMismatched {
-        mismatch: Mismatch {
-            attempt: report.attempt,
-            transaction_id: report.transaction_id.clone(),
-            amount: report.amount,
-            field,
-            heard_at: now,
-            account: Some(report.account.clone()),
-            currency: Some(report.currency.clone()),
-            standing: MismatchStanding::Waiting,
-        },
-    });
-    draft.push(Event::AttentionRaised {
-        why: Attention::MismatchedCapture,
-    });
+    if !known {
+        draft.note_mismatch(report, field);
+    }
+    let spent = asked
+        .and_then(|asked| order.attempt(asked))
+        .filter(|attempt| attempt.is_live() && attempt.may_be_payable());
+    if let Some(attempt) = spent {
+        let cause = match &attempt.phase {
+            Phase::Closing(closing) => closing.cause,
+            _ => ClosingCause::TimeUp,
+        };
+        draft.end(attempt.number, cause);
+    }
     draft.finish()
+}
+
+impl Draft {
+    fn note_mismatch(&mut self, report: &CaptureReport, field: MismatchedField) {
+        let now = self.now;
+        self.push(Event::MoneyMismatched {
+            mismatch: Mismatch {
+                attempt: report.attempt,
+                transaction_id: report.transaction_id.clone(),
+                amount: report.amount,
+                field,
+                heard_at: now,
+                account: Some(report.account.clone()),
+                currency: Some(report.currency.clone()),
+                standing: MismatchStanding::Waiting,
+            },
+        });
+        self.push(Event::AttentionRaised {
+            why: Attention::MismatchedCapture,
+        });
+    }
 }

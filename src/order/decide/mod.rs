@@ -88,7 +88,11 @@ pub fn decide(order: &Order, command: &Command, now: Timestamp) -> Outcome {
             closing::close_answered(order, *attempt, *answer, now)
         }
         Command::Capture(report) => captures::capture(order, report, now),
-        Command::RefundAnswer { refund, answer } => refunds::answered(order, *refund, *answer, now),
+        Command::RefundAnswer {
+            refund,
+            round,
+            answer,
+        } => refunds::answered(order, *refund, *round, *answer, now),
         Command::Refund {
             refund,
             merchant_refund_no,

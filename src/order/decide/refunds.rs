@@ -95,13 +95,23 @@ pub(super) fn request(
 pub(super) fn answered(
     order: &Order,
     refund: RefundId,
+    round: u8,
     answer: RefundAnswer,
     now: Timestamp,
 ) -> Outcome {
-    let Some(known) = order.refund(refund) else {
+    let Some(known) = order.refund(refund).filter(|known| round <= known.round()) else {
         return already(Answer::Stale);
     };
     let mut draft = Draft::of(order, now);
+    if round < known.round() {
+        // The provider's "no" to this number was none. There is no more money for the present one.
+        if answer != RefundAnswer::Succeeded
+            || matches!(known.standing, RefundStanding::Succeeded { .. })
+        {
+            return already(Answer::Stale);
+        }
+        draft.push(Event::RefundRoundRevived { refund, round });
+    }
     match (known.standing, answer) {
         (RefundStanding::Succeeded { .. }, _) => return already(Answer::Stale),
         // A success is a fact, even after the provider's "no": it may have been mended there. What it
@@ -247,7 +257,8 @@ pub(super) fn settle(
     let Some(mismatch) = order.mismatches.get(usize::from(number)) else {
         return Outcome::Refused(Refusal::UnknownMismatch);
     };
-    if by == SettleBy::Refund && !(mismatch.account.is_some() && mismatch.counts()) {
+    let goes_back = mismatch.account.is_some() && order.mismatch_counts(usize::from(number));
+    if by == SettleBy::Refund && !goes_back {
         return Outcome::Refused(Refusal::CannotGoBack);
     }
     let mut draft = Draft::of(order, now);

@@ -55,7 +55,7 @@ pub(super) fn queried(
     now: Timestamp,
 ) -> Outcome {
     if let QueryAnswer::Paid(report) = answer {
-        return captures::capture(order, report, now);
+        return captures::answered(order, number, report, now);
     }
     let Some(attempt) = order.attempt(number).filter(|attempt| attempt.is_live()) else {
         return already(Answer::Stale);

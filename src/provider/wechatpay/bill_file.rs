@@ -384,13 +384,13 @@ mod tests {
     fn read_text(kind: BillKind, text: &[u8]) -> Result<Bill, BillError> {
         let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
         packer.write_all(text).unwrap();
-        let packed = packer.finish().unwrap();
+        let file = packer.finish().unwrap();
         let hashed = Hashed {
             file: text,
             context: digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY),
         };
         let hash = hashed.finish().unwrap();
-        read(kind, DATE, "1900000001", &hash.to_uppercase(), &packed)
+        read(kind, DATE, "1900000001", &hash.to_uppercase(), &file)
     }
 
     /// A day of `count` payments of one yuan each.

@@ -375,6 +375,7 @@ fn attempt_of(event: &Event) -> Option<AttemptNumber> {
         | Event::RefundRepairAsked { .. }
         | Event::RefundUnderfunded { .. }
         | Event::RefundRenewed { .. }
+        | Event::RefundRoundRevived { .. }
         | Event::RefundSucceeded { .. }
         | Event::RefundFailed { .. }
         | Event::SurplusRefunded { .. }

@@ -12,13 +12,12 @@ use crate::sealing::Sealed;
 use crate::store::{AuditEntry, EvidenceRow, EvidenceStanding, LedgerLine, OutboxEntry, RefundRow};
 
 pub(super) fn events_query(kinds: usize) -> String {
-    let mut sql = format!("{OUTBOX} WHERE merchant = ?1 AND position > ?2");
-    if kinds > 0 {
-        let marks: Vec<String> = (0..kinds).map(|kind| format!("?{}", kind + 4)).collect();
-        sql.push_str(&format!(" AND kind IN ({})", marks.join(", ")));
-    }
-    sql.push_str(" ORDER BY position LIMIT ?3");
-    sql
+    let marks: Vec<String> = (4..kinds + 4).map(|kind| format!("?{kind}")).collect();
+    let chosen = match kinds {
+        0 => String::new(),
+        _ => format!("AND kind IN ({})", marks.join(", ")),
+    };
+    format!("{OUTBOX} WHERE merchant = ?1 AND position > ?2 {chosen} ORDER BY position LIMIT ?3")
 }
 
 pub(super) fn events_after(
@@ -184,7 +183,11 @@ pub(super) fn evidence_row(row: &Row<'_>) -> Read<EvidenceRow> {
 }
 
 pub(super) fn evidence_open_query() -> String {
-    format!("{EVIDENCE} WHERE settled_at IS NULL ORDER BY first_seen, account, reference LIMIT ?1")
+    format!(
+        "{EVIDENCE} WHERE settled_at IS NULL AND reason NOT LIKE '{}%'
+         ORDER BY first_seen, account, reference LIMIT ?1",
+        EvidenceRow::NOTED
+    )
 }
 
 pub(super) fn evidence_open(connection: &Connection, rows: usize) -> Read<Vec<EvidenceRow>> {

@@ -60,6 +60,7 @@ impl PersonalStore for SqliteStore {
                 Ok(People {
                     changed_at: row.time("changed_at")?,
                     event_pending: row.get("event_pending")?,
+                    evidence_waits: row.get("evidence_waits")?,
                     any: row.get("people")?,
                 })
             })
@@ -96,18 +97,40 @@ const UNDIGESTED: &str = "SELECT count(*) AS events FROM outbox
 pub(super) const ORDERS_WITH_PEOPLE: &str = "SELECT DISTINCT order_id FROM personal
     WHERE order_id > ?1 AND order_id < ?2 ORDER BY order_id LIMIT ?3";
 
-pub(super) const PEOPLE_OF: &str = "SELECT id,
+/// Evidence that two people have still to settle: whatever its age, they need what it says.
+macro_rules! waits_for_people {
+    () => {
+        "settled_at IS NULL AND reason IN
+            ('unknown_number', 'unreadable', 'recorded_elsewhere', 'foreign_refund')"
+    };
+}
+
+const EVIDENCE_WAITS: &str = concat!(
+    "SELECT 1 FROM evidence WHERE order_id = ?1 AND ",
+    waits_for_people!()
+);
+
+pub(super) const PEOPLE_OF: &str = concat!(
+    "SELECT id,
         (SELECT at FROM order_events WHERE order_id = orders.id
          ORDER BY version DESC, position DESC LIMIT 1) AS changed_at,
         EXISTS (SELECT 1 FROM outbox WHERE order_id = orders.id AND state = 'pending')
             AS event_pending,
+        EXISTS (SELECT 1 FROM evidence WHERE order_id = orders.id AND ",
+    waits_for_people!(),
+    ") AS evidence_waits,
         erased_at IS NULL OR EXISTS (SELECT 1 FROM personal WHERE order_id = orders.id) AS people
-    FROM orders WHERE id = ?1";
+    FROM orders WHERE id = ?1"
+);
 
-pub(super) const LOOSE_EVIDENCE: &str = "SELECT account, reference FROM evidence
+pub(super) const LOOSE_EVIDENCE: &str = concat!(
+    "SELECT account, reference FROM evidence
     WHERE first_seen < ?1 AND length(body) > 0 AND (order_id IS NULL OR EXISTS
         (SELECT 1 FROM orders WHERE id = evidence.order_id AND erased_at IS NOT NULL))
-    ORDER BY first_seen LIMIT ?2";
+      AND NOT (",
+    waits_for_people!(),
+    ") ORDER BY first_seen LIMIT ?2"
+);
 
 fn sealed_counts(connection: &Connection) -> Read<Vec<SealedCount>> {
     let mut counts = many(
@@ -391,7 +414,8 @@ pub(super) fn erase_people(
                AND NOT EXISTS (SELECT 1 FROM outbox WHERE order_id = ?1 AND state = 'pending')",
         )?
         .exists(params![id, super::rows::integer(version)])?;
-    if !stands {
+    let waits = connection.prepare_cached(EVIDENCE_WAITS)?.exists([&id])?;
+    if !stands || waits {
         return Err(Rejection::VersionMoved.into());
     }
     // What is overwritten and deleted must not stay readable in the file's free space.
@@ -412,7 +436,7 @@ fn erase_rows(
         .prepare_cached("DELETE FROM personal WHERE order_id = ?1")?
         .execute([id])?;
     let personal_fields = json(&PERSONAL_FIELDS)?;
-    let first_time = connection
+    connection
         .prepare_cached(
             "UPDATE orders SET erased_at = ?2, payer_index = ?3, snapshot = json_set(snapshot,
                  '$.payer_masked', json('{\"name\":null,\"id_number\":null,\"phone\":null}'),
@@ -431,10 +455,6 @@ fn erase_rows(
             payer_index.to_string(),
             personal_fields,
         ])?;
-    if first_time == 0 {
-        // What was written since knew of nobody.
-        return Ok(());
-    }
     for sql in [
         "UPDATE outbox SET body = X'' WHERE order_id = ?1 AND length(body) > 0",
         "UPDATE idempotency SET answer = X'' WHERE order_id = ?1 AND length(answer) > 0",

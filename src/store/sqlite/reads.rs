@@ -353,9 +353,10 @@ pub(super) fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
         tries: row.number("tries")?,
         next_at: row.time_if_any("next_at")?,
         note: row.get("note")?,
-        body_digest: match row.get::<Vec<u8>>("body_digest")?.is_empty() {
-            true => None,
-            false => Some(BodyDigest(row.bytes("body_digest")?)),
+        body_digest: if row.get::<Vec<u8>>("body_digest")?.is_empty() {
+            None
+        } else {
+            Some(BodyDigest(row.bytes("body_digest")?))
         },
     })
 }

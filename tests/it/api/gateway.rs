@@ -54,6 +54,8 @@ pub struct ScriptedProvider {
     pub destinations: Mutex<Vec<RefundDestination>>,
     /// What the next notice says.
     pub notice: Mutex<Option<Notice>>,
+    /// How long the answer to a query takes.
+    pub query_takes: Mutex<Duration>,
     /// Codes that were exchanged: each can be once.
     spent: Mutex<Vec<String>>,
 }
@@ -84,6 +86,7 @@ impl ScriptedProvider {
             refunds: Mutex::default(),
             destinations: Mutex::default(),
             notice: Mutex::default(),
+            query_takes: Mutex::new(Duration::ZERO),
             spent: Mutex::default(),
         }
     }
@@ -101,6 +104,8 @@ impl Provider for ScriptedProvider {
 
     async fn query_trade(&self, _: OutTradeNo) -> TradeState {
         self.queries.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.query_takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
         self.query.lock().unwrap().clone()
     }
 

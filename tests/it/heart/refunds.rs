@@ -44,7 +44,11 @@ fn wish(n: u128, fen: i64) -> Command {
 }
 
 const fn told(refund: RefundId, answer: RefundAnswer) -> Command {
-    Command::RefundAnswer { refund, answer }
+    Command::RefundAnswer {
+        refund,
+        round: 0,
+        answer,
+    }
 }
 
 fn standing(bench: &Bench, refund: RefundId) -> RefundStanding {
@@ -510,4 +514,103 @@ fn the_ledger_follows_the_money() {
     assert_eq!(of(&entries, Book::Suspense), 0);
     assert_eq!(of(&entries, Book::Outside), -77);
     assert_eq!(balance(&entries, &wechat), 14_000 + 77 - 6_000);
+}
+
+/// The answer to a number that was given up comes late: a "no" says nothing of the present one, a "yes"
+/// is a fact, and then there is no more money for the present one.
+#[test]
+fn only_a_success_counts_of_a_number_that_was_given_up() {
+    let (mut bench, surplus) = paid_twice();
+    let of = |round, answer| Command::RefundAnswer {
+        refund: surplus,
+        round,
+        answer,
+    };
+    let first = bench.order.refund(surplus).unwrap().number(&bench.order);
+    bench.apply(&of(0, RefundAnswer::Failed));
+    bench.apply(&Command::RetryRefund { refund: surplus });
+    bench.apply(&of(1, RefundAnswer::Processing));
+    for late in [
+        RefundAnswer::Failed,
+        RefundAnswer::Processing,
+        RefundAnswer::Abnormal,
+    ] {
+        assert_eq!(bench.already(&of(0, late)).0, Answer::Stale);
+    }
+    assert_eq!(
+        bench.already(&of(2, RefundAnswer::Succeeded)).0,
+        Answer::Stale
+    );
+    assert_eq!(bench.order.refund_numbered(&first).unwrap().round(), 0);
+    let mut revived = bench.clone();
+    revived.apply(&of(0, RefundAnswer::Succeeded));
+    let known = revived.order.refund(surplus).unwrap();
+    assert_eq!(known.standing.as_str(), "succeeded");
+    assert_eq!(known.number(&revived.order), first);
+    assert_eq!(revived.order.next_due_at(), None);
+    assert_eq!(revived.replayed().as_ref(), Some(&revived.order));
+
+    bench.apply(&of(1, RefundAnswer::Succeeded));
+    assert_eq!(
+        bench.already(&of(0, RefundAnswer::Succeeded)).0,
+        Answer::Stale
+    );
+}
+
+/// A trade that took odd money can be neither paid nor closed any more: the provider's own answer ends its
+/// attempt, and the order goes on to its end. A notice proves less.
+#[test]
+fn odd_money_found_by_our_own_question_ends_the_attempt() {
+    for closing in [false, true] {
+        let mut bench = odd(|_| ());
+        if closing {
+            bench.apply(&Command::Cancel);
+        }
+        assert!(bench.order.live_attempt().is_some(), "told by a notice");
+        let mut report = bench.capture(FIRST, 1, 3 * SECOND);
+        report.amount = Fen::new(13_999);
+        let answer = queried(FIRST, QueryAnswer::Paid(report));
+        bench.apply(&answer);
+        assert_eq!(bench.order.live_attempt(), None);
+        assert_eq!(bench.order.mismatches.len(), 1);
+        assert_eq!(
+            bench.order.status(),
+            if closing {
+                Status::Closed
+            } else {
+                Status::Unpaid
+            }
+        );
+        assert_eq!(bench.already(&answer).0, Answer::Same);
+    }
+}
+
+/// One transaction is one sum of money: told of in two odd ways, or rightly in the end, it counts once,
+/// and the payment itself can never go back as odd money.
+#[test]
+fn one_transaction_counts_once() {
+    let wechat = Book::Provider(AccountId::new("school-wechat"));
+    let mut bench = odd(|_| ());
+    let mut again = bench.capture(FIRST, 1, 3 * SECOND);
+    again.currency = "USD".into();
+    bench.apply(&Command::Capture(again));
+    assert_eq!(balance(&ledger_of(&bench), &wechat), 13_999);
+    let good = bench.capture(FIRST, 1, 3 * SECOND);
+    bench.apply(&Command::Capture(good));
+    assert_eq!(bench.order.status(), Status::Paid);
+    let entries = ledger_of(&bench);
+    assert_eq!(balance(&entries, &wechat), 14_000);
+    assert_eq!(balance(&entries, &Book::Suspense), 0);
+    assert_eq!(
+        bench.refused(&settle(SettleBy::Refund, ALICE)),
+        Refusal::CannotGoBack
+    );
+    bench.apply(&settle(SettleBy::Outside, ALICE));
+    bench.apply(&settle(SettleBy::Outside, BOB));
+    let entries = ledger_of(&bench);
+    assert_eq!(balance(&entries, &wechat), 14_000);
+    assert_eq!(balance(&entries, &Book::Outside), 0);
+    for lines in &entries {
+        assert_eq!(lines.iter().map(|line| line.amount.get()).sum::<i64>(), 0);
+    }
 }

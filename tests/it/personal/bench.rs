@@ -123,11 +123,10 @@ impl Bench {
         self.delivered(1).await;
         for (slot, column, row) in slots() {
             let place = place("personal", column, &row);
-            let sealed = sealer.seal(place, slot.as_bytes());
             self.write(Write::Personal {
                 order: order.id,
+                sealed: sealer.seal(place, slot.as_bytes()),
                 slot,
-                sealed,
             })
             .await;
         }
@@ -147,7 +146,7 @@ impl Bench {
                 answer: sealer.seal(place("idempotency", "answer", &row), b"answer"),
                 order: Some(order.id),
             },
-            evidence(sealer, "4200", Some(order.id), 1),
+            evidence(sealer, "WAIT_BUYER_PAY", "4200", Some(order.id), 1),
             Write::Merchant(self::merchant(sealer)),
             Write::MerchantKey(MerchantKey {
                 id: key_id(1),
@@ -177,6 +176,7 @@ pub fn account() -> AccountId {
 
 pub fn evidence(
     sealer: &Sealer,
+    reason: &str,
     reference: &str,
     order: Option<enrollpay::order::OrderId>,
     seconds: i64,
@@ -185,7 +185,7 @@ pub fn evidence(
     Write::Evidence(EvidenceRow {
         account: account(),
         reference: reference.to_owned(),
-        reason: "foreign_refund".to_owned(),
+        reason: reason.to_owned(),
         body: sealer.seal(place("evidence", "body", &row), b"notice"),
         order,
         first_seen: at(seconds),

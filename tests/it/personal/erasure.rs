@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use enrollpay::locks::memory::MemoryLocks;
 use enrollpay::locks::{Acquired, Locks as _};
+use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
+use enrollpay::order::{Event, PayerHash};
 use enrollpay::retention::erase::{LOCK, Outcome, Sum};
 use enrollpay::sealing::Sealed;
 use enrollpay::store::{MaskedPayer, OrderFilter, Rejection, Store as _, Write};
@@ -26,6 +28,20 @@ fn of_payer(payer_index: u128) -> OrderFilter {
         created_after: None,
         before: None,
         limit: 9,
+    }
+}
+
+/// Two people agree about a notice.
+async fn settle(bench: &Bench, reference: &str) {
+    for operator in [1, 2] {
+        bench
+            .write(Write::EvidenceSettled {
+                account: account(),
+                reference: reference.to_owned(),
+                operator: PayerHash(operator),
+                at: at(7),
+            })
+            .await;
     }
 }
 
@@ -89,6 +105,26 @@ async fn an_erasure_takes_the_people_and_leaves_the_money() {
         bench.store.order(order.id).await.unwrap().unwrap().snapshot,
         after.snapshot
     );
+
+    // Whoever gives money back later may name somebody again, who goes like the first.
+    let why = Attention::RefundStuck;
+    let mut later = step(&order, vec![Event::AttentionRaised { why }], |_| {});
+    later.outbox.push(an_event(&keys, &later.order, 2));
+    bench.step(later).await;
+    bench.delivered(2).await;
+    let (name, ..) = slots()[2].clone();
+    bench
+        .write(Write::Personal {
+            order: order.id,
+            slot: name.clone(),
+            sealed: sealed("a reason"),
+        })
+        .await;
+    let again = erase.order(order.id, at(1)).await.unwrap();
+    assert_eq!(again, Outcome::Erased);
+    assert_eq!(slot(&bench, &name).await, None);
+    let event = bench.store.outbox_event(event_id(2)).await.unwrap();
+    assert!(event.unwrap().body.is_erased());
 }
 
 #[tokio::test]
@@ -163,6 +199,24 @@ async fn an_order_with_something_going_on_is_never_erased() {
     let odd = bench.step(surplus(&paid, "4299", refund_id(1))).await;
     assert_eq!(outcome(1).await, Outcome::NotAtRest);
 
+    // A refund made past these books waits for people.
+    let other = bench.paid(4, &keys).await;
+    bench.delivered(4).await;
+    bench
+        .write(evidence(&keys, "foreign_refund", "R1", Some(other.id), 1))
+        .await;
+    assert_eq!(outcome(4).await, Outcome::NotAtRest);
+    let past_the_job = Write::PeopleErased {
+        order: other.id,
+        version: other.version,
+        payer_index: 1,
+        at: at(9),
+    };
+    let verdict = bench.commit(writes([past_the_job])).await;
+    assert_eq!(verdict, Err(Rejection::VersionMoved));
+    settle(&bench, "R1").await;
+    assert_eq!(outcome(4).await, Outcome::Erased);
+
     // The last word is the store's: it judged another version.
     let stale = |version| Write::PeopleErased {
         order: odd.id,
@@ -207,8 +261,12 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
     let third = bench.step(creation(5_000)).await;
     bench.step(close(&third)).await;
     bench.write(person(5_000)).await;
-    bench.write(evidence(&keys, "unknown", None, 1)).await;
-    bench.write(evidence(&keys, "young", None, 50)).await;
+    bench
+        .write(evidence(&keys, "WAIT_BUYER_PAY", "unknown", None, 1))
+        .await;
+    bench
+        .write(evidence(&keys, "WAIT_BUYER_PAY", "young", None, 50))
+        .await;
 
     let erase = bench.erase();
     let none = erase.older_than(at(1), async || false).await.unwrap();
@@ -234,11 +292,24 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
     assert!(body("unknown").await.is_erased() && !body("young").await.is_erased());
     // A copy of a notice that comes after the erasure goes at its own age.
     bench
-        .write(evidence(&keys, "late", Some(order_id(1)), 2))
+        .write(evidence(
+            &keys,
+            "WAIT_BUYER_PAY",
+            "late",
+            Some(order_id(1)),
+            2,
+        ))
+        .await;
+    // Money of a number that is nobody's waits for two people, however long.
+    bench
+        .write(evidence(&keys, "unknown_number", "odd", None, 1))
         .await;
     let again = erase.older_than(at(4), async || true).await.unwrap();
     assert_eq!((again.orders, again.evidence), (0, 1));
-    assert!(body("late").await.is_erased());
+    assert!(body("late").await.is_erased() && !body("odd").await.is_erased());
+    settle(&bench, "odd").await;
+    let settled = erase.older_than(at(4), async || true).await.unwrap();
+    assert_eq!((settled.evidence, body("odd").await.is_erased()), (1, true));
 
     // The job itself: another node has the lock, then gives it back.
     bench.step(close(&second)).await;
@@ -265,6 +336,7 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
 #[tokio::test]
 async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     const REF: &str = "650102-7788-9900";
+    const REASON: &str = "欧阳遗忘同学缺考退费";
     let world = World::start(&[]).await;
     let merchant = &world.merchant;
     let strict = ["merchant", "list"];
@@ -301,6 +373,13 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     merchant.until_status(id, "paid").await;
     let told = world.receiver.wait(id, "order.paid").await;
     assert_eq!(told.order["payer"]["ref"], REF);
+    let wish = json!({ "merchant_refund_no": "R-1", "amount": 100, "reason": REASON });
+    let target = format!("/v1/orders/{id}/refunds");
+    merchant
+        .insist(&target, &wish, "refund-1")
+        .await
+        .expect(201);
+    let refunded = world.receiver.wait(id, "refund.succeeded").await;
 
     let by_payer = [
         "personal",
@@ -344,7 +423,7 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
         "receipt_url",
         "snapshot_hash",
     ] {
-        assert_eq!(left[member], told.order[member], "{member}");
+        assert_eq!(left[member], refunded.order[member], "{member}");
     }
     let found = merchant
         .get(&format!("/v1/orders?payer_ref={REF}"))
@@ -361,6 +440,8 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     assert_eq!(again.expect(410)["code"], "erased");
     let repeated = merchant.post("/v1/orders", &body).await.expect(200);
     assert_eq!(repeated["id"], id);
+    let again = merchant.insist(&target, &wish, "refund-1").await;
+    assert_eq!(again.expect(410)["code"], "erased");
     let mut other = body.clone();
     other["subject"] = "another".into();
     let conflict = merchant.post("/v1/orders", &other).await.expect(409);
@@ -384,6 +465,16 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     assert_eq!(resent.status.code(), Some(1));
     let said = String::from_utf8_lossy(&resent.stderr).into_owned();
     assert!(said.contains("erased"), "{said}");
+    let resend = format!("/v1/events/{}/resend", told.id);
+    let resent = merchant.post(&resend, &json!({})).await;
+    assert_eq!(resent.expect(410)["code"], "erased");
+    let events = merchant.get("/v1/events").await.expect(200);
+    assert_eq!(events["data"], json!([]));
+
+    let log = world.gateway.log();
+    for trace in ["欧阳遗忘", REF, "13900998877", "forget.me@", "记得忘记"] {
+        assert!(!log.contains(trace), "the log tells {trace}");
+    }
 
     let store = world.gateway.store();
     let folder = store.parent().unwrap().to_owned();
@@ -401,6 +492,7 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
                     "6501**********9983",
                     "139****8877",
                     REF,
+                    REASON,
                     "13900998877",
                 ] {
                     assert!(

@@ -96,7 +96,13 @@ async fn evidence_names_an_order_only_where_there_is_one() {
     let keys = sealer(&[OLD]);
     bench.furnish(&keys).await;
     bench
-        .write(evidence(&keys, "4201", Some(order_id(77)), 1))
+        .write(evidence(
+            &keys,
+            "WAIT_BUYER_PAY",
+            "4201",
+            Some(order_id(77)),
+            1,
+        ))
         .await;
     let order_of = async |reference| {
         let found = bench.store.evidence(&account(), reference).await.unwrap();
@@ -115,26 +121,29 @@ async fn evidence_names_an_order_only_where_there_is_one() {
 #[test]
 fn a_store_of_the_first_schema_is_counted_when_it_is_migrated() {
     let raw = Connection::open_in_memory().unwrap();
-    raw.execute_batch(include_str!(
+    let migration = |sql: &str| raw.execute_batch(sql).unwrap();
+    migration(include_str!(
         "../../../src/store/sqlite/migrations/V1__orders.sql"
-    ))
-    .unwrap();
-    raw.execute_batch(
+    ));
+    migration(
         "INSERT INTO orders VALUES ('ord_1', 'mch_1', '1', 1, 'unpaid', 1, 1, NULL,
              zeroblob(16), NULL, '{}', '{}');
          INSERT INTO personal VALUES ('ord_1', 'order', X'01AA'), ('ord_1', 'payer:1', X'02AA');
          INSERT INTO outbox VALUES ('evt_1', 'mch_1', 'ord_1', 1, 'order.closed', X'01AA', 1,
              'delivered', 0, NULL, '', 1);
          INSERT INTO idempotency VALUES ('mch_1', 'k', zeroblob(32), 1, NULL, NULL);",
-    )
-    .unwrap();
-    raw.execute_batch(include_str!(
-        "../../../src/store/sqlite/migrations/V4__erasure.sql"
-    ))
-    .unwrap();
-    let counted: Vec<(String, Vec<u8>, i64)> = raw
+    );
+    for sql in [
+        include_str!("../../../src/store/sqlite/migrations/V2__refunds.sql"),
+        include_str!("../../../src/store/sqlite/migrations/V3__reconciliation.sql"),
+        include_str!("../../../src/store/sqlite/migrations/V4__erasure.sql"),
+    ] {
+        migration(sql);
+    }
+    let mut counted = raw
         .prepare("SELECT place, key, held FROM sealed_counts ORDER BY place, key")
-        .unwrap()
+        .unwrap();
+    let counted: Vec<(String, Vec<u8>, i64)> = counted
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .unwrap()
         .map(Result::unwrap)

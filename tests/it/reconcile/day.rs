@@ -106,6 +106,7 @@ fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
     if refunds && n % 100 != REFUND_UNHEARD {
         commands.push(Command::RefundAnswer {
             refund: refund_id(n),
+            round: 0,
             answer: RefundAnswer::Succeeded,
         });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use enrollpay::operations::Operation;
 use enrollpay::order::{EventId, OrderId};
 use enrollpay::sealing::Place;
 use enrollpay::store::{DeliveryState, OutboxEntry, Store as _, Transaction, Write};
@@ -256,5 +257,41 @@ async fn an_event_that_is_pending_keeps_its_tries() {
     let stored = gateway.event(order).await;
     assert_eq!(stored.tries, 12);
     assert!(stored.next_at > Some(gateway.deps.clock.now()));
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn what_told_of_a_forgotten_payer_is_told_no_more() {
+    let gateway = Gateway::start().await;
+    let order = gateway.paid("A-1").await;
+    let event = gateway.event(order).await.id;
+    gateway.deliver(event, DeliveryState::Delivered).await;
+    let before = gateway.get("/v1/events").await.body;
+    let erase = Operation::PersonalErase {
+        order: Some(order.to_string()),
+        payer_ref: None,
+        merchant: None,
+    };
+    gateway.operate("li", erase).await.unwrap();
+    assert!(gateway.event(order).await.body.is_erased());
+
+    let page = gateway.get("/v1/events").await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert_eq!(page.body["next"], before["next"]);
+    assert_eq!(before["data"].as_array().unwrap().len(), 1);
+    assert_eq!(page.body["data"], json!([]));
+    let path = format!("/v1/events/{event}/resend");
+    let refused = gateway.post(&path, &Value::Null).await;
+    refused.is_problem(410, "erased");
+    assert_eq!(refused.body["order_id"], json!(order));
+
+    // The money can go back all the same.
+    let refund = json!({ "merchant_refund_no": "R-1", "amount": 14_000, "reason": "停考" });
+    let path = format!("/v1/orders/{order}/refunds");
+    let made = gateway.post(&path, &refund).await;
+    assert_eq!((made.status, &made.body["reason"]), (201, &json!("停考")));
+    gateway
+        .until(order, |order| order.refund_status() == "full")
+        .await;
     gateway.stop().await;
 }

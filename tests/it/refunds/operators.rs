@@ -10,6 +10,8 @@ use enrollpay::order::{
     AccountId, EventId, Fen, OrderId, RefundAnswer, RefundId, RefundStanding, SettleBy,
 };
 use enrollpay::provider::RefundDestination;
+use enrollpay::retention::erase::Erase;
+use enrollpay::retention::reseal::Reseal;
 use enrollpay::sealing::Place;
 use enrollpay::store::{
     DeliveryState, EvidenceRow, EvidenceStanding, Store as _, Transaction, Write, verify_audit,
@@ -27,6 +29,13 @@ impl Gateway {
         Operations {
             store: self.store.clone(),
             orders: Some(self.deps.orders.clone()),
+            reconciler: None,
+            reseal: Arc::new(Reseal::new(self.store.clone(), self.deps.sealer.clone())),
+            erase: Erase::new(
+                self.store.clone(),
+                self.deps.clock.clone(),
+                self.deps.random.clone(),
+            ),
             sealer: self.deps.sealer.clone(),
             clock: self.deps.clock.clone(),
             random: self.deps.random.clone(),
@@ -36,7 +45,11 @@ impl Gateway {
         }
     }
 
-    async fn operate(&self, by: &str, operation: Operation) -> Result<Value, OperationError> {
+    pub(super) async fn operate(
+        &self,
+        by: &str,
+        operation: Operation,
+    ) -> Result<Value, OperationError> {
         let by = Operator::of(1_000, Some(by)).unwrap();
         self.operations().run(&by, operation).await
     }
@@ -191,6 +204,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
             reference: reference.to_owned(),
             reason: reason.to_owned(),
             body: gateway.deps.sealer.seal(place, b"{}"),
+            order: None,
             first_seen: gateway.deps.clock.now(),
             standing: EvidenceStanding::Open,
         })
@@ -199,7 +213,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
         order: None,
         writes: vec![
             evidence("4200009", "unknown_number"),
-            evidence("4200010", "an event that is not for us"),
+            evidence("4200010", "noted: an event that is not for us"),
         ],
     };
     gateway.store.commit(vec![transaction]).await.unwrap()[0]
@@ -209,7 +223,7 @@ async fn what_fits_no_order_is_settled_outside_by_two() {
     assert_eq!(
         listed.as_array().unwrap().len(),
         1,
-        "only what may be money"
+        "only what asks for somebody"
     );
     assert_eq!(
         (&listed[0]["reference"], &listed[0]["standing"]),

@@ -19,7 +19,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::Place;
-use super::money::{audited, evidence, odd_capture, requested, settling, succeeded};
+use super::money::{odd_capture, requested, succeeded};
+use super::records::{audited, evidence, settling};
 use super::sample::*;
 
 mod upgrade;

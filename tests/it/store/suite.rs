@@ -13,6 +13,7 @@ use enrollpay::store::{
 use super::Place;
 pub use super::money::*;
 pub use super::reconciliation::*;
+pub use super::records::*;
 use super::sample::*;
 
 pub(super) type Verdict = Result<(), Rejection>;

@@ -46,6 +46,9 @@ pub(super) fn keep(connection: &Connection, step: &OrderStep) -> Result<(), Fail
                 }
                 settle_mismatch(connection, step, usize::from(*mismatch))?;
             }
+            Event::RefundRoundRevived { refund, round } => {
+                give_up_later_rounds(connection, *refund, *round, entry.at)?;
+            }
             Event::RefundAccepted { refund, .. }
             | Event::RefundAbnormal { refund, .. }
             | Event::RefundRepairAsked { refund, .. }
@@ -234,6 +237,22 @@ fn update_refund(connection: &Connection, step: &OrderStep, id: RefundId) -> Res
         updated,
         "a refund is intended before anything becomes of it",
     )
+}
+
+/// An earlier number has gone through: what was asked for since gets nothing.
+fn give_up_later_rounds(
+    connection: &Connection,
+    id: RefundId,
+    round: u8,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    connection
+        .prepare_cached(
+            "UPDATE refunds SET status = 'failed', ended_at = ?3
+             WHERE refund = ?1 AND round > ?2 AND status <> 'failed'",
+        )?
+        .execute(params![id.to_string(), round, at.as_millis()])?;
+    Ok(())
 }
 
 fn insert_mismatch(

@@ -32,9 +32,12 @@ CREATE INDEX evidence_by_order ON evidence (order_id) WHERE order_id IS NOT NULL
 CREATE INDEX evidence_by_age ON evidence (first_seen) WHERE length(body) > 0;
 
 DROP TRIGGER evidence_body_stays;
--- Sealed with another key it is as long as before.
+-- Sealed with another key it is as long as before; erased it is empty, but not while two people have
+-- still to settle it.
 CREATE TRIGGER evidence_body_stays BEFORE UPDATE OF body ON evidence
 WHEN length(NEW.body) NOT IN (0, length(OLD.body))
+    OR (length(NEW.body) = 0 AND OLD.settled_at IS NULL AND OLD.reason IN
+        ('unknown_number', 'unreadable', 'recorded_elsewhere', 'foreign_refund'))
 BEGIN SELECT RAISE(ABORT, 'M3: evidence stays as it was heard'); END;
 
 -- An order is a frozen snapshot, but that its payer may be taken out of it, once, when it is over.
