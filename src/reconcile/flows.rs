@@ -32,18 +32,18 @@ pub fn compare(lines: &[TradeLine], flows: &[FlowLine]) -> (FlowSums, Vec<Differ
 
 /// What one line moves, as its kind sees it: what leaves the account is negative.
 fn expected(kind: RowKind, line: &TradeLine) -> Option<i64> {
-    let moves = match (kind, line.kind) {
+    let amount = match (kind, line.kind) {
         (RowKind::PaymentFlow, LineKind::Payment) => line.amount.get(),
         // Accepted, it has left the account.
         (RowKind::RefundFlow, LineKind::Refund) => line.amount.get().checked_neg()?,
         (RowKind::FeeFlow, _) => line.fee.get().checked_neg()?,
         _ => return None,
     };
-    let moved = match line.kind {
+    let has_moved = match line.kind {
         LineKind::Payment => line.standing == LineStanding::Succeeded,
         LineKind::Refund => line.standing != LineStanding::Failed,
     };
-    (moved && moves != 0).then_some(moves)
+    (has_moved && amount != 0).then_some(amount)
 }
 
 const fn is_of(kind: RowKind, flow: &FlowLine) -> bool {

@@ -79,15 +79,15 @@ pub fn not_among(
     captures: &[CaptureRow],
     refunds: &[RefundRow],
 ) -> (Vec<Box<str>>, Vec<Box<str>>) {
-    let captured: HashSet<&str> = captures.iter().map(|row| &*row.transaction_id).collect();
-    let refunded: HashSet<&str> = refunds.iter().map(|row| row.number.as_str()).collect();
+    let our_transactions: HashSet<&str> = captures.iter().map(|row| &*row.transaction_id).collect();
+    let our_numbers: HashSet<&str> = refunds.iter().map(|row| row.number.as_str()).collect();
     let of_kind = |kind| lines.iter().filter(move |line| line.kind == kind);
     let transactions = of_kind(LineKind::Payment)
         .map(|line| &line.transaction_id)
-        .filter(|transaction| !captured.contains(&***transaction));
+        .filter(|transaction| !our_transactions.contains(&***transaction));
     let numbers = of_kind(LineKind::Refund)
         .filter_map(|line| line.refund_no.as_ref())
-        .filter(|number| !refunded.contains(&***number));
+        .filter(|number| !our_numbers.contains(&***number));
     (transactions.cloned().collect(), numbers.cloned().collect())
 }
 
@@ -304,12 +304,12 @@ fn missing(line: &TradeLine) -> (Option<Field>, Option<Repair>) {
     let number: Option<OutTradeNo> = line.out_trade_no.parse().ok();
     match (line.kind, line.standing) {
         (LineKind::Payment, LineStanding::Succeeded) => (None, number.map(Repair::Payment)),
-        (LineKind::Refund, LineStanding::Processing | LineStanding::Abnormal)
-        | (LineKind::Refund, LineStanding::Succeeded) => (None, number.map(Repair::ForeignRefund)),
         // It moved no money, and nothing of it is recorded: yet the bill has it.
         (LineKind::Payment, _) | (LineKind::Refund, LineStanding::Failed) => {
             (Some(Field::Status), None)
         }
+        // Accepted, it has left the account.
+        (LineKind::Refund, _) => (None, number.map(Repair::ForeignRefund)),
     }
 }
 
@@ -362,14 +362,15 @@ fn refund_differs(line: &TradeLine, row: &RefundRow) -> (Option<Field>, Option<R
         return (field, None);
     }
     let answer = match (row.status, line.standing) {
-        (RefundStatus::Succeeded, _) | (_, LineStanding::Processing) => None,
+        (RefundStatus::Succeeded, _)
+        | (_, LineStanding::Processing)
+        | (RefundStatus::Abnormal | RefundStatus::Failed, LineStanding::Abnormal)
+        | (RefundStatus::Failed, LineStanding::Failed) => None,
         (_, LineStanding::Succeeded) => Some(RefundAnswer::Succeeded),
         (RefundStatus::Pending, LineStanding::Abnormal) => Some(RefundAnswer::Abnormal),
         (RefundStatus::Pending | RefundStatus::Abnormal, LineStanding::Failed) => {
             Some(RefundAnswer::Failed)
         }
-        (RefundStatus::Abnormal | RefundStatus::Failed, LineStanding::Abnormal)
-        | (RefundStatus::Failed, LineStanding::Failed) => None,
     };
     (None, answer.map(Repair::Refund))
 }

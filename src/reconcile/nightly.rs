@@ -23,7 +23,7 @@ const AGAIN_MS: i64 = 30 * 60_000;
 /// Accounts begin up to so long after the hour: not all of a provider's customers at once.
 const SPREAD_MS: u64 = 10 * 60_000;
 /// How often it is looked what is due; the first time, after a node has settled in.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// When it runs.
 #[derive(Clone, Copy, Debug)]

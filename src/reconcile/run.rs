@@ -29,7 +29,7 @@ use crate::store::{RefundRow, Store, StoreError, Transaction, Write};
 use super::flows::{self, Difference};
 
 /// How long a node keeps the account after it has died; a living one renews.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_mins(1);
 /// Rows read, or looked up, at a time.
 const PAGE: usize = 2_000;
 /// Rows written in one transaction: some 10 ms of the writer, for payments commit beside them.

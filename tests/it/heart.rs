@@ -1294,6 +1294,15 @@ fn a_surplus_refund_is_retried_under_its_own_number_until_an_answer() {
     );
 }
 
+#[test]
+fn amounts_in_yuan_are_read_to_the_fen() {
+    let largest = Fen::MAX_ORDER.get();
+    for fen in (0..200_000).chain(largest - 1_000..=largest) {
+        let yuan = format!("{}.{:02}", fen / 100, fen % 100);
+        assert_eq!(Fen::from_yuan(&yuan), Ok(Fen::new(fen)), "{yuan}");
+    }
+}
+
 // --- the invariants themselves --------------------------------------------------------------
 
 /// A change to a state, and the invariant that must notice it.

@@ -348,3 +348,80 @@ fn nothing_is_left_unfinished() {
         }
     }
 }
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_invariant_has_its_test_and_its_mutation() {
+    let pages = files("docs", &["invariants.md"]);
+    let rows: Vec<Vec<&str>> = pages[0]
+        .1
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| line.split(" | ").collect::<Vec<_>>())
+        .filter(|cells| cells[0] != "id")
+        .collect();
+    let numbered = [("M", 9), ("A", 5), ("Q", 7), ("O", 4), ("E", 5), ("R", 1)];
+    let mut expected: Vec<String> = numbered
+        .iter()
+        .flat_map(|(letter, last)| (1..=*last).map(move |number| format!("{letter}{number}")))
+        .collect();
+    expected.push("P1".to_owned());
+    let ids: Vec<_> = rows.iter().map(|cells| cells[0]).collect();
+    assert_eq!(ids, expected);
+
+    let tests = files("tests/it", &[".rs"]);
+    let models = [
+        files("tests/it", &["/model.rs"]),
+        files("simulation/src", &["/mutation.rs"]),
+    ]
+    .concat();
+    let mut patches: BTreeMap<String, String> = files("tests/mutations", &[".patch"])
+        .into_iter()
+        .map(|(path, text)| (path.file_stem().unwrap().to_string_lossy().into(), text))
+        .collect();
+    for cells in &rows {
+        let [id, holds, held_by, proved_by, broken_by] = cells[..] else {
+            panic!("five columns: {cells:?}");
+        };
+        assert!(holds.len() > 20 && !quoted(held_by).is_empty(), "{id}");
+        for path in quoted(held_by).iter().filter(|it| it.starts_with("src/")) {
+            let there = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).is_file();
+            assert!(there, "{id}: no {path}");
+        }
+        let named = quoted(proved_by);
+        assert!(!named.is_empty(), "{id} names no test");
+        for test in &named {
+            let function = format!("fn {}(", test.rsplit("::").next().unwrap());
+            let found = tests.iter().any(|(_, text)| text.contains(&function));
+            assert!(found, "{id}: no test {test}");
+        }
+        let (mutations, witnesses): (Vec<_>, Vec<_>) = quoted(broken_by)
+            .into_iter()
+            .partition(|name| name.contains('-'));
+        assert_eq!(
+            mutations.len(),
+            named.len(),
+            "{id}: a mutation for each test"
+        );
+        for (mutation, test) in mutations.iter().zip(named) {
+            let patch = patches
+                .remove(*mutation)
+                .unwrap_or_else(|| panic!("{id}: no tests/mutations/{mutation}.patch"));
+            assert!(mutation.starts_with(&format!("{id}-")), "{id}: {mutation}");
+            let header: Vec<_> = patch.lines().take(2).collect();
+            assert!(header[0].starts_with("# breaks: "), "{mutation}");
+            assert_eq!(header[1], format!("# test: test(={test})"), "{mutation}");
+        }
+        for witness in witnesses {
+            let found = models
+                .iter()
+                .any(|(_, text)| text.contains(&format!("    {witness},\n")));
+            assert!(found, "{id}: no model is broken by {witness}");
+        }
+    }
+    assert!(patches.is_empty(), "in no row: {:?}", patches.keys());
+}

@@ -107,7 +107,7 @@ pub async fn read_reconciliation(
         .filter(|_| has_more)
         .map(|last| write_cursor(filter.run, last.number));
     let view = deps.view();
-    let data: Vec<Value> = rows.iter().map(|row| row_json(&view, row)).collect();
+    let lines: Vec<Value> = rows.iter().map(|row| row_json(&view, row)).collect();
     Ok(HttpResponse::Ok().json(json!({
         "object": "reconciliation",
         "account": filter.account,
@@ -123,7 +123,7 @@ pub async fn read_reconciliation(
             "finished_at": latest.finished_at.map(|at| view.time(at)),
             "why": why(latest),
         },
-        "data": data,
+        "data": lines,
         "has_more": has_more,
         "next_cursor": next_cursor,
     })))

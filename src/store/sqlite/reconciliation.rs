@@ -12,7 +12,7 @@ use super::rows::{Parsing, limit};
 use crate::order::{AccountId, AttemptNumber, Fen, Timestamp};
 use crate::store::RefundRow;
 use crate::store::reconciliation::{
-    CaptureRow, ReconciliationWrite, Row, RowFilter, Run, RunState, Side, Verdict, Window,
+    CaptureRow, Field, ReconciliationWrite, Row, RowFilter, Run, RunState, Side, Verdict, Window,
 };
 
 const CAPTURE: &str = "SELECT transaction_id, order_id, attempt, orders.merchant AS merchant,
@@ -427,7 +427,7 @@ fn insert_rows(
             row.number,
             row.verdict.as_str(),
             row.kind.as_str(),
-            row.field.map(|field| field.as_str()),
+            row.field.map(Field::as_str),
             row.repaired,
             row.order.map(|order| order.to_string()),
             row.merchant.map(|merchant| merchant.to_string()),

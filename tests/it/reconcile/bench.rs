@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use enrollpay::locks::Locks;
 use enrollpay::locks::memory::MemoryLocks;
-use enrollpay::order::{AccountId, AttemptNumber, Fen, OrderId, OutTradeNo, Timestamp};
+use enrollpay::order::{AccountId, Fen, OrderId, OutTradeNo, Timestamp};
 use enrollpay::provider::bill::{FlowLine, LineKind, LineStanding, TradeLine};
 use enrollpay::provider::{Bill, BillError, BillKind};
 use enrollpay::reconcile::{Parts, Reconciler};
 use enrollpay::store::reconciliation::{
-    Reconciliations as _, Row, RowFilter, Run, RunBy, Side, Verdict,
+    Field, Reconciliations as _, Row, RowFilter, Run, RunBy, Side, Verdict,
 };
 use jiff::civil::Date;
 
@@ -37,7 +37,7 @@ pub struct Bench {
 
 impl Bench {
     pub async fn start() -> Self {
-        Self::with_lease(Duration::from_secs(60)).await
+        Self::with_lease(Duration::from_mins(1)).await
     }
 
     pub async fn with_lease(lease: Duration) -> Self {
@@ -205,7 +205,7 @@ pub fn seen(
     let amount = |side: &Option<Side>| side.as_ref().map(|side| side.amount.get());
     (
         row.verdict,
-        row.field.map(|field| field.as_str()),
+        row.field.map(Field::as_str),
         row.repaired,
         amount(&row.ours),
         amount(&row.theirs),

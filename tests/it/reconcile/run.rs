@@ -426,7 +426,7 @@ async fn one_run_at_a_time_and_no_other_day() {
     let bench = Bench::start().await;
     bench.tomorrow_at(11);
     bench.bill(Vec::new());
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     assert_eq!(bench.locks.acquire(LOCK, 7, minute).await, Acquired::Mine);
     let refused = bench
         .reconciler

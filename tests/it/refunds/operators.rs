@@ -546,6 +546,7 @@ async fn over_the_socket_two_operators_settle_what_the_real_binary_kept() {
     let why = String::from_utf8_lossy(&retry.stderr).into_owned();
     assert!(why.contains("enrollpay serve"), "{why}");
     let ledger = world.gateway.run(&["ledger", "--order", &asked.order]);
+    // Odd, settled outside, told again as it is: taken back and captured, given back.
     let mut books = BTreeMap::<String, i64>::new();
     for line in String::from_utf8_lossy(&ledger.stdout).lines() {
         let line: Value = serde_json::from_str(line).unwrap();
