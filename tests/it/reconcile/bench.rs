@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use enrollpay::locks::Locks;
 use enrollpay::locks::memory::MemoryLocks;
-use enrollpay::order::{AccountId, AttemptNumber, Fen, OrderId, OutTradeNo, Timestamp};
+use enrollpay::order::{AccountId, Fen, OrderId, OutTradeNo, Timestamp};
 use enrollpay::provider::bill::{FlowLine, LineKind, LineStanding, TradeLine};
 use enrollpay::provider::{Bill, BillError, BillKind};
 use enrollpay::reconcile::{Parts, Reconciler};
