@@ -259,9 +259,7 @@ async fn an_empty_balance_calls_a_person_once_and_the_refund_waits() {
     world.simulators.heal().await;
     for (paid, refund) in &both {
         // Sooner than by itself, unless it has gone by itself just now.
-        let retried = world
-            .gateway
-            .run(&["refund", "retry", &paid.order, refund]);
+        let retried = world.gateway.run(&["refund", "retry", &paid.order, refund]);
         let said = String::from_utf8_lossy(&retried.stderr).into_owned();
         assert!(
             retried.status.success() || said.contains("the refund is over"),
