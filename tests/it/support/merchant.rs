@@ -161,9 +161,10 @@ impl Merchant {
         self.post("/v1/orders", &new_order(&more)).await.expect(201)
     }
 
-    /// Asks for a refund, until there is an answer.
+    /// Asks for a refund, until there is an answer. `number`: its own among those of its order.
     pub async fn refund(&self, id: &str, number: &str, amount: i64) -> Value {
         let path = format!("/v1/orders/{id}/refunds");
+        let number = format!("{number}-{id}");
         let body = json!({ "merchant_refund_no": number, "amount": amount });
         let answer = self.insist(&path, &body, &format!("refund-{number}")).await;
         assert!([200, 201].contains(&answer.status), "{}", answer.json());

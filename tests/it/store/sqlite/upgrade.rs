@@ -331,7 +331,7 @@ async fn a_file_of_the_first_schema_keeps_its_money() {
     }
     let open = store.refunds_open(9).await.unwrap();
     let open: Vec<_> = open.into_iter().map(|row| row.number).collect();
-    let expected = [number(two.id, 33, "S"), number(one.id, 1, "S2R1")];
+    let expected = [number(two.id, 33, "S"), number(one.id, 1, "S1R1")];
     assert_eq!(open, expected);
     let totals = store.ledger_totals().await.unwrap();
     assert_eq!(totals[2], ("surplus".to_owned(), Fen::new(-14_000 * 2)));
