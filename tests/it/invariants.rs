@@ -14,7 +14,9 @@ use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::invariants::{Books, at_rest, check, check_at_rest};
 use enrollpay::order::state::MismatchStanding;
-use enrollpay::order::{AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, ledger};
+use enrollpay::order::{
+    AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, evolve, ledger,
+};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 use serde_json::Value;
@@ -813,8 +815,11 @@ fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)
 
     let mut told: BTreeSet<LineRow> = BTreeSet::new();
     for row in &rows.orders {
+        let states = states_of(rows, row);
         for event in rows.events.get(&row.id).into_iter().flatten() {
-            let lines = ledger::lines(&row.order, &event.event);
+            // As its commit left it: what the books hold of money may be corrected by a later one.
+            let after = states.get(&event.version).unwrap_or(&row.order);
+            let lines = ledger::lines(after, &event.event);
             told.extend(lines.iter().zip(0..).map(|(line, number)| LineRow {
                 order: row.id.clone(),
                 version: event.version,
@@ -856,12 +861,19 @@ fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)
         };
         transfer(owner, &provider(&refund.account), refund.amount);
     }
-    let orders = rows.orders.iter();
-    let odd = orders.flat_map(|row| &row.order.mismatches);
-    for mismatch in odd.filter(|mismatch| mismatch.counts()) {
+    for (order, place) in rows.orders.iter().flat_map(|row| {
+        let places = 0..row.order.mismatches.len();
+        places.map(|place| (&row.order, place))
+    }) {
+        let mismatch = &order.mismatches[place];
+        // Told again as it is, it was taken back; what had left by then has left.
+        let left = matches!(mismatch.standing, MismatchStanding::GoingBack { .. });
         let Some(account) = &mismatch.account else {
             continue;
         };
+        if !(order.mismatch_counts(place) || left && mismatch.counts()) {
+            continue;
+        }
         let amount = mismatch.amount.get();
         transfer(&provider(account.as_str()), "suspense", amount);
         if let MismatchStanding::SettledOutside { .. } = mismatch.standing {
@@ -1032,18 +1044,44 @@ fn one_event_each(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
     }
 }
 
+/// What happened to an order, commit by commit.
+fn commits_of(rows: &Rows, row: &OrderRow) -> BTreeMap<i64, (Timestamp, Vec<Event>)> {
+    let mut commits: BTreeMap<i64, (Timestamp, Vec<Event>)> = BTreeMap::new();
+    for event in rows.events.get(&row.id).into_iter().flatten() {
+        let at = Timestamp::from_millis(event.at);
+        commits
+            .entry(event.version)
+            .or_insert_with(|| (at, Vec::new()))
+            .1
+            .push(event.event.clone());
+    }
+    commits
+}
+
+/// The order as each of its commits left it.
+fn states_of(rows: &Rows, row: &OrderRow) -> BTreeMap<i64, Order> {
+    let mut states = BTreeMap::new();
+    let mut last: Option<Order> = None;
+    for (version, (at, events)) in commits_of(rows, row) {
+        let next = match last.take() {
+            None => row
+                .id
+                .parse()
+                .ok()
+                .and_then(|id| replay(id, [(at, events.as_slice())])),
+            Some(order) => Some(evolve(order, &events, at)),
+        };
+        let Some(next) = next else { break };
+        states.insert(version, next.clone());
+        last = Some(next);
+    }
+    states
+}
+
 /// E5: the timeline, replayed, is the row.
 fn the_timeline_gives_the_row(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
     for row in &rows.orders {
-        let mut commits: BTreeMap<i64, (Timestamp, Vec<Event>)> = BTreeMap::new();
-        for event in &rows.events[&row.id] {
-            let at = Timestamp::from_millis(event.at);
-            commits
-                .entry(event.version)
-                .or_insert_with(|| (at, Vec::new()))
-                .1
-                .push(event.event.clone());
-        }
+        let commits = commits_of(rows, row);
         let gapless = commits.keys().copied().eq(1..=row.version);
         let replayed = row.id.parse().ok().and_then(|id| {
             replay(
