@@ -14,7 +14,9 @@ use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::invariants::{Books, at_rest, check, check_at_rest};
 use enrollpay::order::state::MismatchStanding;
-use enrollpay::order::{AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, ledger};
+use enrollpay::order::{
+    AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, evolve, ledger,
+};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 use serde_json::Value;
@@ -879,6 +881,9 @@ fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)
         let Some(account) = &mismatch.account else {
             continue;
         };
+        if !(order.mismatch_counts(place) || left && mismatch.counts()) {
+            continue;
+        }
         let amount = mismatch.amount.get();
         transfer(&provider(account.as_str()), "suspense", amount);
         if let MismatchStanding::SettledOutside { .. } = mismatch.standing {
