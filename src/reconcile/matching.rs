@@ -191,12 +191,12 @@ impl<'a> Matching<'a> {
             self.findings.push(finding);
             return;
         };
-        (finding.field, finding.repair) = match kind {
-            RowKind::Payment => (payment_differs(self.day, line, &self.captures[row]), None),
-            _ => {
-                let tells_time = tells_time(self.day, line, paid_at);
-                refund_differs(line, &self.refunds[row], tells_time)
-            }
+        (finding.field, finding.repair) = if kind == RowKind::Payment {
+            let field = payment_differs(self.day, line, &self.captures[row]);
+            (field, None)
+        } else {
+            let tells_time = tells_time(self.day, line, paid_at);
+            refund_differs(line, &self.refunds[row], tells_time)
         };
         finding.ours = Some(row);
         finding.verdict = match finding.field {
