@@ -261,10 +261,13 @@ async fn register(socket: &Path, webhook_url: &str) -> Result<Value, Failure> {
     let answer = client
         .post("http://node/operations")
         .json(&json!({
-            "operation": "merchant_create",
-            "name": "负载测试考区",
-            "webhook_url": webhook_url,
-            "accounts": ["wechat=demo-wechat", "alipay=demo-alipay"],
+            "operator": null,
+            "operation": {
+                "operation": "merchant_create",
+                "name": "负载测试考区",
+                "webhook_url": webhook_url,
+                "accounts": ["wechat=demo-wechat", "alipay=demo-alipay"],
+            },
         }))
         .send()
         .await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::faults::crash_point;
 use crate::locks::{Acquired, Locks};
 use crate::order::Command;
 use crate::order::command::QueryAnswer;
@@ -57,6 +58,7 @@ impl Ownership {
                 Acquired::Unknown => return Err(ClaimError::Unknown { shard }),
             }
         }
+        crash_point("c14");
         let mut epochs = vec![1; usize::from(shards)];
         let mut left: Vec<u16> = (0..shards).collect();
         for _ in 0..TRIES {
@@ -86,6 +88,7 @@ impl Ownership {
                 }
             }
             if moved.is_empty() {
+                crash_point("c15");
                 return Ok(Self {
                     instance,
                     epochs: epochs.into(),

@@ -30,6 +30,9 @@ pub(super) fn ended(wallet: Wallet, run: &Run, took: Duration) {
     }
     counter!("enrollpay_reconciliation_repaired_total", "provider" => provider)
         .increment(total.repaired);
+    if let Some(at) = run.finished_at {
+        last_success(at.as_seconds());
+    }
 }
 
 /// Differences in the results of the last days.

@@ -24,6 +24,7 @@ use super::guard::{Guard, Lookup, Policy, SystemLookup};
 use super::schedule::{JITTER_PERMILLE_MAX, Next, Schedule};
 use super::sign::{self, Secret};
 use crate::clock::Clock;
+use crate::faults::crash_point;
 use crate::order::{EventId, MerchantId, OrderId, Timestamp};
 use crate::random::Random;
 use crate::sealing::{Place, Sealer};
@@ -385,6 +386,9 @@ impl Loop {
     /// Commits all results in one group. What the store does not take stays here, and its orders
     /// stay busy: the same result is offered again at the next look.
     async fn record(&mut self) {
+        if !self.unrecorded.is_empty() {
+            crash_point("c13");
+        }
         let transactions = self.unrecorded.iter().map(|done| Transaction {
             order: None,
             writes: vec![self.shared.verdict(done)],

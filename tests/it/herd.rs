@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use enrollpay::actors::Budget;
 use enrollpay::order::{
-    CaptureReport, CodeMode, Command, OrderId, Product, RefundId, Status, Wallet,
+    CaptureReport, CodeMode, Command, OrderId, Product, RefundId, Status, TradeStanding, Wallet,
 };
 use enrollpay::store::Store as _;
 use tokio::time::Instant;
@@ -48,12 +48,24 @@ fn deadline() -> enrollpay::order::Timestamp {
     START.plus_ms(i64::try_from(DEADLINE_MS).unwrap())
 }
 
-/// Orders whose trades are made and whose attempts end with the deadline; it is 80 s before that.
+/// Orders whose trades are made and whose attempts end with the deadline; it is 75 s before that.
 async fn claimed(house: &House, count: usize) -> Vec<OrderId> {
+    /// Payers who press in half a second: what the account's calls at once can carry.
+    const PRESS_TOGETHER: usize = 400;
     let ids = for_each(0..count, |_| house.order(CodeMode::Unified, deadline())).await;
     for_each(&ids, |id| house.show(*id, None)).await;
-    house.until(DEADLINE_MS - 80_000).await;
-    for_each(&ids, |id| house.claim_and_press(*id, Product::WechatJsapi)).await;
+    let waves = u64::try_from(ids.len().div_ceil(PRESS_TOGETHER)).unwrap();
+    house.until(DEADLINE_MS - 80_000 - waves * 500).await;
+    for wave in ids.chunks(PRESS_TOGETHER) {
+        for_each(wave, |id| house.claim_and_press(*id, Product::WechatJsapi)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    house.until(DEADLINE_MS - 75_000).await;
+    for id in &ids {
+        let stored = house.stored(*id).await;
+        let trade = stored.order.attempts[0].trade.as_ref().unwrap();
+        assert!(matches!(trade.standing, TradeStanding::Made { .. }));
+    }
     ids
 }
 

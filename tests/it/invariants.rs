@@ -389,6 +389,10 @@ pub fn unrest(store: &Path, books: &Value) -> Option<String> {
         .captures
         .iter()
         .map(|row| row.transaction.as_str())
+        .chain(rows.orders.iter().flat_map(|row| {
+            let odd = row.order.mismatches.iter();
+            odd.map(|mismatch| &*mismatch.transaction_id)
+        }))
         .collect();
     for trade in &books.trades {
         if let Some(unknown) = trade
@@ -813,8 +817,14 @@ fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)
 
     let mut told: BTreeSet<LineRow> = BTreeSet::new();
     for row in &rows.orders {
+        let commits = commits(rows, &row.id);
         for event in rows.events.get(&row.id).into_iter().flatten() {
-            let lines = ledger::lines(&row.order, &event.event);
+            // As its commit left the order: what is heard later may correct it, by lines of its own.
+            let so_far = commits.range(..=event.version).map(|(_, commit)| commit);
+            let Some(after) = replayed(&row.id, so_far) else {
+                continue;
+            };
+            let lines = ledger::lines(&after, &event.event);
             told.extend(lines.iter().zip(0..).map(|(line, number)| LineRow {
                 order: row.id.clone(),
                 version: event.version,
@@ -857,8 +867,15 @@ fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)
         transfer(owner, &provider(&refund.account), refund.amount);
     }
     let orders = rows.orders.iter();
-    let odd = orders.flat_map(|row| &row.order.mismatches);
-    for mismatch in odd.filter(|mismatch| mismatch.counts()) {
+    let odd = orders.flat_map(|row| {
+        let places = row.order.mismatches.iter().enumerate();
+        places.filter(|(place, mismatch)| {
+            // Told again in a way that fits, it was taken back, unless it was on its way already.
+            row.order.mismatch_counts(*place)
+                || matches!(mismatch.standing, MismatchStanding::GoingBack { .. })
+        })
+    });
+    for (_, mismatch) in odd {
         let Some(account) = &mismatch.account else {
             continue;
         };
@@ -977,6 +994,9 @@ fn what_was_acknowledged_is_here(rows: &Rows, books: &TheirBooks, report: &mut d
             let here = rows.captures.iter().any(|capture| {
                 capture.transaction == theirs.transaction_id && capture.order == trade.order()
             });
+            let orders = rows.orders.iter().filter(|row| row.id == trade.order());
+            let mut odd = orders.flat_map(|row| &row.order.mismatches);
+            let here = here || odd.any(|odd| *odd.transaction_id == *theirs.transaction_id);
             if !here {
                 report(format!(
                     "{}: {} was acknowledged and is not here",
@@ -1032,27 +1052,31 @@ fn one_event_each(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
     }
 }
 
+type Commit = (Timestamp, Vec<Event>);
+
+/// An order's events by version.
+fn commits(rows: &Rows, order: &str) -> BTreeMap<i64, Commit> {
+    let mut commits: BTreeMap<i64, Commit> = BTreeMap::new();
+    for event in rows.events.get(order).into_iter().flatten() {
+        let at = Timestamp::from_millis(event.at);
+        let commit = commits.entry(event.version);
+        let (_, events) = commit.or_insert_with(|| (at, Vec::new()));
+        events.push(event.event.clone());
+    }
+    commits
+}
+
+fn replayed<'a>(order: &str, commits: impl Iterator<Item = &'a Commit>) -> Option<Order> {
+    let id = order.parse().ok()?;
+    replay(id, commits.map(|(at, events)| (*at, events.as_slice())))
+}
+
 /// E5: the timeline, replayed, is the row.
 fn the_timeline_gives_the_row(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
     for row in &rows.orders {
-        let mut commits: BTreeMap<i64, (Timestamp, Vec<Event>)> = BTreeMap::new();
-        for event in &rows.events[&row.id] {
-            let at = Timestamp::from_millis(event.at);
-            commits
-                .entry(event.version)
-                .or_insert_with(|| (at, Vec::new()))
-                .1
-                .push(event.event.clone());
-        }
+        let commits = commits(rows, &row.id);
         let gapless = commits.keys().copied().eq(1..=row.version);
-        let replayed = row.id.parse().ok().and_then(|id| {
-            replay(
-                id,
-                commits
-                    .values()
-                    .map(|(at, events)| (*at, events.as_slice())),
-            )
-        });
+        let replayed = replayed(&row.id, commits.values());
         if !gapless || replayed.as_ref() != Some(&row.order) {
             report(format!(
                 "{}: versions {:?}, row {}",

@@ -24,6 +24,7 @@ mod locks;
 mod loopback;
 mod lost_callbacks;
 mod model;
+mod money;
 mod openapi;
 mod personal;
 mod prometheus;

@@ -50,6 +50,19 @@ const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
     ),
     ("enrollpay_sweep_due", "every order has its actor"),
     (
+        "enrollpay_reconciliation_rows_total",
+        "no money moved on the day compared",
+    ),
+    (
+        "enrollpay_reconciliation_repaired_total",
+        "nothing was missing",
+    ),
+    (
+        "enrollpay_reconciliation_differences",
+        "bill and books agree",
+    ),
+    ("enrollpay_reconciliation_overdue", "no day is missing"),
+    (
         "enrollpay_provider_calls_waiting",
         "no call waits until the scrape",
     ),

@@ -5,9 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api;
-mod bench;
+pub mod bench;
 mod cli;
-mod day;
+pub mod day;
 mod flows;
 mod matching;
 mod nightly;

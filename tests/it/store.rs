@@ -89,4 +89,4 @@ macro_rules! store_suite {
 }
 pub(crate) use store_suite;
 
-mod sqlite;
+pub mod sqlite;

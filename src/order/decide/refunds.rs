@@ -17,11 +17,13 @@ use crate::order::state::{MismatchStanding, OperatorHash, Order, SettleBy};
 use crate::order::terms::Wallet;
 use crate::order::time::Timestamp;
 
-/// How far apart two refunds of one trade must be: WeChat Pay protocol §3.7, Alipay protocol §2.7.
+/// How far apart two refunds of one trade must be: WeChat Pay protocol §3.7, Alipay protocol §2.7. The
+/// provider counts from when it accepted the first, we from when we asked. Alipay's "too soon" is the same
+/// word as its last "no", so there ten seconds are left for the first call to arrive.
 const fn spacing_ms(wallet: Wallet) -> i64 {
     match wallet {
         Wallet::Wechat => 60_000,
-        Wallet::Alipay => 3_000,
+        Wallet::Alipay => 13_000,
     }
 }
 

@@ -278,6 +278,8 @@ fn refuse_strangers(path: &Path, connection: &Connection) -> Result<(), OpenErro
 
 fn run_migrations(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     refuse_newer(path, connection)?;
+    #[cfg(feature = "fault-injection")]
+    dies_before_the_commit(connection).map_err(database(path))?;
     // Each migration and the line that records it stand or fall together.
     migrations::runner()
         .set_grouped(true)
@@ -286,7 +288,20 @@ fn run_migrations(path: &Path, connection: &mut Connection) -> Result<(), OpenEr
             path: path.to_owned(),
             source: Box::new(source),
         })?;
+    #[cfg(feature = "fault-injection")]
+    connection
+        .commit_hook(None::<fn() -> bool>)
+        .map_err(database(path))?;
     check_schema(path, connection)
+}
+
+/// c16: every statement of the migrations has run, and nothing of them is committed.
+#[cfg(feature = "fault-injection")]
+fn dies_before_the_commit(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    connection.commit_hook(Some(|| {
+        crate::faults::crash_point("c16");
+        false
+    }))
 }
 
 fn check_schema(path: &Path, connection: &Connection) -> Result<(), OpenError> {

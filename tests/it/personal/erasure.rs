@@ -465,8 +465,8 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
     assert_eq!(resent.status.code(), Some(1));
     let said = String::from_utf8_lossy(&resent.stderr).into_owned();
     assert!(said.contains("erased"), "{said}");
-    let resend = format!("/v1/events/{}/resend", told.id);
-    let resent = merchant.post(&resend, &json!({})).await;
+    let path = format!("/v1/events/{}/resend", told.id);
+    let resent = merchant.post(&path, &json!({})).await;
     assert_eq!(resent.expect(410)["code"], "erased");
     let events = merchant.get("/v1/events").await.expect(200);
     assert_eq!(events["data"], json!([]));

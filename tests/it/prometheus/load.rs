@@ -170,6 +170,15 @@ impl<'a> Load<'a> {
             let answer = self.signed(merchant, Method::POST, &target, "{}").await;
             assert!(answer.status().is_success(), "{}", answer.status());
         }
+        // A day whose bill is surely made, and on which nothing happened.
+        let day = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(72);
+        let day = day.strftime("%Y-%m-%d").to_string();
+        for account in ["demo-wechat", "demo-alipay"] {
+            let run = self
+                .gateway
+                .operate(&["reconcile", "--account", account, "--date", &day]);
+            assert_eq!(run["state"], "finished", "{run}");
+        }
         paid
     }
 

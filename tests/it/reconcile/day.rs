@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use enrollpay::order::{
-    AttemptId, AttemptNumber, CaptureReport, Claim, Command, Event, Fen, MerchantId, Offer, Order,
-    OrderId, OutTradeNo, Outcome, PayerHash, Product, RefundAnswer, RefundId, Terms, Timestamp,
-    Wallet, decide, evolve,
+    AccountId, AttemptId, AttemptNumber, CaptureReport, Claim, Command, Event, Fen, MerchantId,
+    Offer, Order, OrderId, OutTradeNo, Outcome, PayerHash, Product, RefundAnswer, RefundId, Terms,
+    Timestamp, Wallet, decide, evolve,
 };
 use enrollpay::provider::beijing;
 use enrollpay::provider::bill::{LineStanding, TradeLine};
@@ -18,7 +18,7 @@ use enrollpay::store::reconciliation::{
 use enrollpay::store::{OrderWrite, Store as _, Transaction, Write};
 use ulid::Ulid;
 
-use super::bench::{AMOUNT, Bench, TODAY, payment, refund, wechat};
+use super::bench::{AMOUNT, Bench, TODAY, alipay, payment, refund, wechat};
 use crate::store::sample;
 
 /// One order's day, and what is wrong with it: one in a hundred of each.
@@ -32,7 +32,7 @@ const REFUND_UNHEARD: u32 = 7;
 const REFUND_FOREIGN: u32 = 8;
 const REFUND_ONLY_HERE: u32 = 9;
 
-fn id(n: u32) -> OrderId {
+pub fn id(n: u32) -> OrderId {
     OrderId::from_ulid(Ulid((1 << 90) + u128::from(n)))
 }
 
@@ -47,19 +47,39 @@ fn transaction(n: u32) -> String {
     format!("4200001234202611{n:012}")
 }
 
-fn refund_id(n: u32) -> RefundId {
+pub fn refund_id(n: u32) -> RefundId {
     RefundId::from_ulid(Ulid((1 << 91) + u128::from(n)))
 }
 
+/// What our books have of one order.
+pub struct Life<'a> {
+    pub wallet: Wallet,
+    pub application: &'a str,
+    pub transaction: String,
+    /// Somebody told us of the payment.
+    pub captured: bool,
+    /// A part was asked back, and whether we heard the end of it.
+    pub refund: Option<bool>,
+}
+
+impl Life<'_> {
+    fn account(&self) -> AccountId {
+        match self.wallet {
+            Wallet::Wechat => wechat(),
+            Wallet::Alipay => alipay(),
+        }
+    }
+}
+
 /// The order as the heart makes it, in two steps: made, and everything else.
-fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
+pub fn lived(n: u32, at: Timestamp, life: &Life<'_>) -> [OrderWrite; 2] {
     let mut order = Order::created(
         id(n),
         Terms {
             offers: vec![Offer {
-                wallet: Wallet::Wechat,
-                account: wechat(),
-                application: "app-school-wechat".into(),
+                wallet: life.wallet,
+                account: life.account(),
+                application: life.application.into(),
             }],
             merchant: MerchantId::from_ulid(Ulid(1)),
             pay_before: None,
@@ -71,7 +91,6 @@ fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
     snapshot.merchant_order_no = format!("DAY-{n}");
     let creation = sample::creation_of(order.clone(), snapshot);
     let (attempt, payer) = (AttemptNumber::FIRST, PayerHash(1));
-    let refunds = matches!(n % 100, REFUNDED | REFUND_UNHEARD | REFUND_ONLY_HERE);
     let mut commands = vec![
         Command::StartAttempt {
             id: AttemptId::from_ulid(id(n).ulid()),
@@ -80,30 +99,33 @@ fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
         Command::Claim {
             attempt,
             payer,
-            product: Product::WechatJsapi,
+            product: match life.wallet {
+                Wallet::Wechat => Product::WechatJsapi,
+                Wallet::Alipay => Product::AlipayCreate,
+            },
         },
         Command::Pay { attempt, payer },
     ];
-    if n % 100 != MISSING {
+    if life.captured {
         commands.push(Command::Capture(CaptureReport {
             attempt,
-            account: wechat(),
-            application: "app-school-wechat".into(),
-            transaction_id: transaction(n).into(),
+            account: life.account(),
+            application: life.application.into(),
+            transaction_id: life.transaction.as_str().into(),
             amount: AMOUNT,
             currency: "CNY".into(),
             succeeded_at: at,
             surplus_refund: refund_id(n),
         }));
     }
-    if refunds {
+    if life.refund.is_some() {
         commands.push(Command::Refund {
             refund: refund_id(n),
             merchant_refund_no: format!("R-{n}").into(),
             amount: Fen::new(1_000),
         });
     }
-    if refunds && n % 100 != REFUND_UNHEARD {
+    if life.refund == Some(true) {
         commands.push(Command::RefundAnswer {
             refund: refund_id(n),
             round: 0,
@@ -132,8 +154,22 @@ fn lived(n: u32, at: Timestamp) -> [OrderWrite; 2] {
     [creation, step]
 }
 
+/// The same, by the trouble of its number.
+fn lived_by_number(n: u32, at: Timestamp) -> [OrderWrite; 2] {
+    let trouble = n % 100;
+    let life = Life {
+        wallet: Wallet::Wechat,
+        application: "app-school-wechat",
+        transaction: transaction(n),
+        captured: trouble != MISSING,
+        refund: matches!(trouble, REFUNDED | REFUND_UNHEARD | REFUND_ONLY_HERE)
+            .then_some(trouble != REFUND_UNHEARD),
+    };
+    lived(n, at, &life)
+}
+
 /// What each row must say: whose, about what, and how often.
-type Expected = BTreeMap<(Option<OrderId>, RowKind, Verdict, Option<Field>, bool), u32>;
+pub type Expected = BTreeMap<(Option<OrderId>, RowKind, Verdict, Option<Field>, bool), u32>;
 
 #[derive(Default)]
 struct Planted {
@@ -219,7 +255,7 @@ impl Planted {
     }
 }
 
-async fn rows(bench: &Bench, run: &Run) -> Vec<Row> {
+pub async fn rows(bench: &Bench, run: &Run) -> Vec<Row> {
     let mut filter = RowFilter {
         account: run.account.clone(),
         date: run.date,
@@ -242,7 +278,7 @@ async fn rows(bench: &Bench, run: &Run) -> Vec<Row> {
 }
 
 /// The most memory this process has held, in KiB.
-fn peak() -> u64 {
+pub fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let line = line.unwrap().trim().trim_end_matches("kB").trim();
@@ -295,7 +331,7 @@ async fn every_planted_difference_of_a_day_is_found() {
     for some in all.chunks(2_000) {
         for step in 0..2 {
             let group = some.iter().map(|n| {
-                let write = lived(*n, at(*n)).into_iter().nth(step).unwrap();
+                let write = lived_by_number(*n, at(*n)).into_iter().nth(step).unwrap();
                 sample::alone(write)
             });
             for verdict in bench.gateway.store.commit(group.collect()).await.unwrap() {

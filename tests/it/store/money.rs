@@ -238,8 +238,8 @@ pub async fn a_surplus_goes_back_whole_in_rounds(place: &dyn Place) {
             .map(|row| (row.number, row.round, row.status, row.amount.get()))
             .collect::<Vec<_>>()
     };
-    // The second capture of its trade.
-    let number = format!("{trade}S1");
+    // The first surplus of its trade.
+    let number = format!("{trade}S");
     let pending = RefundStatus::Pending;
     assert_eq!(open().await, [(number.clone(), 0, pending, 14_000)]);
     let refund = refund_id(1);

@@ -23,7 +23,7 @@ use super::money::{odd_capture, requested, succeeded};
 use super::records::{audited, evidence, settling};
 use super::sample::*;
 
-mod upgrade;
+pub mod upgrade;
 
 /// A folder that goes with the test.
 struct Folder(TempDir);

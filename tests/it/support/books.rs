@@ -25,10 +25,22 @@ impl Simulators {
         (status, answer.json().await.unwrap_or(Value::Null))
     }
 
-    async fn pull(&self, path: &str, body: &Value) -> Value {
+    pub async fn pull(&self, path: &str, body: &Value) -> Value {
         let (status, answer) = self.lever(path, body).await;
         assert!((200..300).contains(&status), "{path} {body}: {answer}");
         answer
+    }
+
+    /// Numbers and amounts of the refunds of one trade.
+    pub async fn refunds(&self, number: &str) -> Vec<(String, i64)> {
+        let trade = self.trade(number).await.unwrap();
+        let refunds = trade["refunds"].as_array().unwrap().iter();
+        refunds
+            .map(|refund| {
+                let number = refund["number"].as_str().unwrap().to_owned();
+                (number, refund["amount"].as_i64().unwrap())
+            })
+            .collect()
     }
 
     /// All trades of both providers.

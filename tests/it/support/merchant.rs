@@ -161,6 +161,29 @@ impl Merchant {
         self.post("/v1/orders", &new_order(&more)).await.expect(201)
     }
 
+    /// Asks for a refund, until there is an answer. `number`: its own among those of its order.
+    pub async fn refund(&self, id: &str, number: &str, amount: i64) -> Value {
+        let path = format!("/v1/orders/{id}/refunds");
+        let number = format!("{number}-{id}");
+        let body = json!({ "merchant_refund_no": number, "amount": amount });
+        let answer = self.insist(&path, &body, &format!("refund-{number}")).await;
+        assert!([200, 201].contains(&answer.status), "{}", answer.json());
+        answer.json()
+    }
+
+    /// Waits until the refund says so.
+    pub async fn until_refund(&self, id: &str, refund: &str, status: &str) -> Value {
+        let path = format!("/v1/orders/{id}/refunds/{refund}");
+        let what = format!("{refund}: {status}");
+        eventually(&what, Duration::from_mins(1), async || {
+            let answer = self.try_call(Method::GET, &path, None, None).await.ok()?;
+            (answer.status == 200)
+                .then(|| answer.json())
+                .filter(|refund| refund["status"] == status)
+        })
+        .await
+    }
+
     pub async fn order(&self, id: &str) -> Value {
         self.get(&format!("/v1/orders/{id}")).await.expect(200)
     }

@@ -122,6 +122,15 @@ impl World {
         }
     }
 
+    /// A new order that is paid, and its merchant told.
+    pub async fn paid(&self, wallet: Wallet) -> Asked {
+        let asked = self.ask(wallet).await;
+        self.simulators.pay(&asked.trade).await;
+        self.merchant.until_status(&asked.order, "paid").await;
+        self.receiver.wait(&asked.order, "order.paid").await;
+        asked
+    }
+
     /// Somebody sits at the password page until the order's deadline has passed at the provider, and
     /// pays all the same: money that goes back.
     pub async fn late_payment(&self) -> Asked {

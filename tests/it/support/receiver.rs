@@ -18,6 +18,14 @@ pub struct Delivery {
     pub body: Vec<u8>,
 }
 
+impl Delivery {
+    /// The refund that it speaks of.
+    pub fn refund(&self) -> Value {
+        let event: Value = serde_json::from_slice(&self.body).unwrap();
+        event["data"]["refund"].clone()
+    }
+}
+
 #[derive(Default)]
 struct Kept {
     secret: Option<String>,
@@ -74,6 +82,14 @@ impl Receiver {
 
     pub fn all(&self) -> Vec<Delivery> {
         self.kept.lock().unwrap().deliveries.clone()
+    }
+
+    /// The events of this kind about this order, each once.
+    pub fn events(&self, order: &str, kind: &str) -> Vec<Delivery> {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut all = self.deliveries(order);
+        all.retain(|delivery| delivery.kind == kind && seen.insert(delivery.id.clone()));
+        all
     }
 
     /// Waits for the first event of this kind about this order.

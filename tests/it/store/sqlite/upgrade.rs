@@ -1,23 +1,27 @@
 //! Files of the first schema, brought up to date: what they knew of money stands in the new tables.
 
 use enrollpay::order::state::{CaptureStanding, Mismatch, MismatchStanding, MismatchedField};
-use enrollpay::order::{AttemptNumber, Event, Fen, OutTradeNo, RefundStanding, WebhookType};
+use enrollpay::order::{
+    AttemptNumber, Event, Fen, OrderId, OutTradeNo, RefundStanding, WebhookType,
+};
 use enrollpay::store::{OrderWrite, OutboxEntry, RefundStatus, Rejection, Store as _};
+use std::path::Path;
+
 use refinery::Target;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
 use super::super::sample::*;
-use super::{Folder, raw};
+use super::Folder;
 
 mod embedded {
     refinery::embed_migrations!("src/store/sqlite/migrations");
 }
 
 /// A file as the first version left it.
-fn of_the_first_schema(folder: &Folder) -> Connection {
-    std::fs::create_dir(folder.file().parent().unwrap()).unwrap();
-    let mut connection = raw(folder);
+fn of_the_first_schema(file: &Path) -> Connection {
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let mut connection = Connection::open(file).unwrap();
     connection
         .execute_batch("PRAGMA application_id = 0x656e7270; PRAGMA foreign_keys = ON;")
         .unwrap();
@@ -26,6 +30,18 @@ fn of_the_first_schema(folder: &Folder) -> Connection {
         .run(&mut connection)
         .unwrap();
     connection
+}
+
+/// A file of the first version with one order that is paid.
+pub fn a_paid_order_of_the_first_schema(file: &Path) -> OrderId {
+    let connection = of_the_first_schema(file);
+    let commit = |step: OrderWrite| {
+        write(&connection, &step);
+        step.order
+    };
+    let shown = commit(start(&commit(creation(1))));
+    let claimed = commit(claim(&shown, 1));
+    commit(pay(&claimed, "4200")).id
 }
 
 /// Takes away what the first version had no word for.
@@ -152,7 +168,7 @@ fn write(connection: &Connection, step: &OrderWrite) {
 #[tokio::test]
 async fn a_file_of_the_first_schema_keeps_its_money() {
     let folder = Folder::new();
-    let connection = of_the_first_schema(&folder);
+    let connection = of_the_first_schema(&folder.file());
     let commit = |step: OrderWrite| {
         write(&connection, &step);
         step.order
@@ -247,8 +263,8 @@ async fn a_file_of_the_first_schema_keeps_its_money() {
         format!("{}{end}", OutTradeNo { order, attempt })
     };
     let expected = [
-        (number(one.id, 1, "S2"), RefundStatus::Failed),
-        (number(one.id, 1, "S3"), RefundStatus::Pending),
+        (number(one.id, 1, "S1"), RefundStatus::Failed),
+        (number(one.id, 1, "S2"), RefundStatus::Pending),
         (number(two.id, 33, "S"), RefundStatus::Pending),
     ];
     assert_eq!(rows, expected);
@@ -315,7 +331,7 @@ async fn a_file_of_the_first_schema_keeps_its_money() {
     }
     let open = store.refunds_open(9).await.unwrap();
     let open: Vec<_> = open.into_iter().map(|row| row.number).collect();
-    let expected = [number(two.id, 33, "S"), number(one.id, 1, "S2R1")];
+    let expected = [number(two.id, 33, "S"), number(one.id, 1, "S1R1")];
     assert_eq!(open, expected);
     let totals = store.ledger_totals().await.unwrap();
     assert_eq!(totals[2], ("surplus".to_owned(), Fen::new(-14_000 * 2)));
