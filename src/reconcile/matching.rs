@@ -160,6 +160,8 @@ impl<'a> Matching<'a> {
     }
 
     fn take(&mut self, index: usize, line: &'a TradeLine) {
+        let payment = self.of_captures.by_key.get(&*line.transaction_id);
+        let paid_at = payment.map(|index| self.captures[*index].succeeded_at);
         let (kind, rows, key) = match line.kind {
             LineKind::Payment => (
                 RowKind::Payment,
@@ -189,9 +191,12 @@ impl<'a> Matching<'a> {
             self.findings.push(finding);
             return;
         };
-        (finding.field, finding.repair) = match kind {
-            RowKind::Payment => (payment_differs(self.day, line, &self.captures[row]), None),
-            _ => refund_differs(line, &self.refunds[row]),
+        (finding.field, finding.repair) = if kind == RowKind::Payment {
+            let field = payment_differs(self.day, line, &self.captures[row]);
+            (field, None)
+        } else {
+            let tells_time = tells_time(self.day, line, paid_at);
+            refund_differs(line, &self.refunds[row], tells_time)
         };
         finding.ours = Some(row);
         finding.verdict = match finding.field {
@@ -329,10 +334,21 @@ fn payment_differs(day: &Day<'_>, line: &TradeLine, row: &CaptureRow) -> Option<
     ])
 }
 
+/// Is the time of a refund's line its own? Not every file says so: some may have the payment's.
+fn tells_time(day: &Day<'_>, line: &TradeLine, paid_at: Option<Timestamp>) -> bool {
+    let is_payments = paid_at
+        .is_some_and(|paid_at| line.at.since(paid_at).saturating_abs() <= PAYMENT_TOLERANCE_MS);
+    day.window.widened(REFUND_TOLERANCE_MS).has(line.at) && !is_payments
+}
+
 /// Where identity, amount and time agree, the standings are compared. The bill is a picture of one
 /// morning: what it calls under way may have ended here since, and an end of which we have not heard is
 /// to be recorded.
-fn refund_differs(line: &TradeLine, row: &RefundRow) -> (Option<Field>, Option<Repair>) {
+fn refund_differs(
+    line: &TradeLine,
+    row: &RefundRow,
+    tells_time: bool,
+) -> (Option<Field>, Option<Repair>) {
     let number = OutTradeNo {
         order: row.order,
         attempt: row.attempt,
@@ -356,7 +372,7 @@ fn refund_differs(line: &TradeLine, row: &RefundRow) -> (Option<Field>, Option<R
             has_succeeded && line.standing == LineStanding::Failed,
             Field::Status,
         ),
-        (too_early || too_late, Field::Time),
+        (tells_time && (too_early || too_late), Field::Time),
     ]);
     if field.is_some() {
         return (field, None);

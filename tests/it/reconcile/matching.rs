@@ -572,3 +572,30 @@ fn what_other_days_may_hold_is_asked_for() {
     assert_eq!(transactions, [capture(2).transaction_id]);
     assert_eq!(numbers, [refund(3).number.into()]);
 }
+
+#[test]
+fn a_refund_under_its_payments_time_is_that_refund() {
+    let row = RefundRow {
+        requested_at: noon(1).plus_ms(2 * HOUR),
+        ended_at: Some(noon(1).plus_ms(3 * HOUR)),
+        ..refund(1)
+    };
+    let fields = |at: Timestamp, captures: &[CaptureRow]| -> Vec<_> {
+        let line = TradeLine {
+            at,
+            ..refund_line(1)
+        };
+        let compared = compare(&DAY, &[line], captures, std::slice::from_ref(&row));
+        let of_refunds = compared.findings.into_iter();
+        of_refunds
+            .filter(|finding| finding.kind == RowKind::Refund)
+            .map(|finding| (finding.verdict, finding.field))
+            .collect()
+    };
+    let matched = [(Verdict::Matched, None)];
+    assert_eq!(fields(noon(1), &[capture(1)]), matched);
+    // The payment was yesterday.
+    assert_eq!(fields(FROM.minus_ms(HOUR), &[]), matched);
+    let early = [(Verdict::Different, Some(Field::Time))];
+    assert_eq!(fields(noon(1).plus_ms(HOUR), &[capture(1)]), early);
+}
