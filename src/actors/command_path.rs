@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::effects::account_of;
 use super::house::House;
-use super::line::{Room, Urgency};
+use super::line::Room;
 use super::messages::Answered;
 use super::options::{EventBody, Told};
+use super::urgency::Urgency;
 use super::{OrdersError, Reply, Request, Verdict, meters};
 use crate::order::effect::Answer;
 use crate::order::invariants::check_step;

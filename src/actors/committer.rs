@@ -163,3 +163,44 @@ async fn flush(store: &dyn Store, works: Vec<Work>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_waited_for_goes_before_any_number_of_ticks() {
+        let (committer, mut queue) = Committer::channel(8);
+        let hand_in = |is_tick| {
+            let (verdict, answer) = oneshot::channel();
+            let transaction = Transaction {
+                order: None,
+                writes: Vec::new(),
+            };
+            let lane = if is_tick {
+                &committer.ticks
+            } else {
+                &committer.first
+            };
+            let work = Work {
+                transaction,
+                verdict,
+            };
+            lane.try_send(work).unwrap();
+            answer
+        };
+        let ticks: Vec<_> = (0..6).map(|_| hand_in(true)).collect();
+        let mut fact = hand_in(false);
+        assert_eq!(committer.depth(), 7);
+        let group = queue.next(3).await;
+        assert_eq!(group.len(), 3);
+        // A work that is dropped ends the waiting for it.
+        drop(group);
+        let gone = oneshot::error::TryRecvError::Closed;
+        assert!(fact.try_recv().is_err_and(|error| error == gone));
+        assert_eq!(queue.next(8).await.len(), 4, "the ticks were not forgotten");
+        queue.close();
+        assert!(queue.next(8).await.is_empty());
+        drop(ticks);
+    }
+}

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::house::House;
-use super::line::{Line, Urgency};
+use super::line::Line;
 use super::messages::Call;
 use super::options::Options;
 use super::pace::Kind;
 use super::requests::{self, CannotAsk, trade_of};
+use super::urgency::Urgency;
 use super::{Orders, Request, meters};
 use crate::faults::crash_point;
 use crate::order::decide::CALL_TIMEOUT_MS;

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::admission::{Class, Permit};
-use super::line::{Room, Urgency};
+use super::line::Room;
+use super::urgency::Urgency;
 use super::{OrdersError, Reply, Request};
 use crate::order::{Command, OrderId};
 use crate::store::Actor as Cause;

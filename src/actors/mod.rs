@@ -32,6 +32,7 @@ mod requests;
 mod shard;
 mod shards;
 mod sweep;
+mod urgency;
 mod watch;
 
 use std::sync::Arc;

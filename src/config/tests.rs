@@ -63,6 +63,22 @@ fn secrets_come_from_files_and_the_environment() {
 }
 
 #[test]
+fn an_account_differs_from_its_providers_budget_by_single_keys() {
+    let file = "[[account]]\nid = \"a\"\nprovider = \"alipay\"\napp_id = \"1\"\nprivate_key = \"k\"\n\
+        alipay_public_key = \"p\"\n[account.budget]\nqueries_per_second = 7\n";
+    let environment = [("ENROLLPAY__BUDGETS__ALIPAY__CLOSES_PER_SECOND", "8")];
+    let config = load(file, &environment).unwrap();
+    let budget = config.account[0].budget(&config.budgets);
+    let expected = Budget {
+        queries_per_second: 7,
+        closes_per_second: 8,
+        ..config.budgets.alipay
+    };
+    assert_eq!(budget, expected);
+    assert_eq!(budget.orders_per_second, 300, "of config/default.toml");
+}
+
+#[test]
 fn a_wrong_configuration_names_key_found_and_expected() {
     let alipay = |more: &str| {
         format!(
@@ -235,6 +251,18 @@ fn a_wrong_configuration_names_key_found_and_expected() {
         (
             format!("{}{}", alipay(""), alipay("")),
             "configuration: account[1].id: found a",
+        ),
+        (
+            alipay("budget = { closes_per_second = 0 }"),
+            "configuration: account[0].budget.closes_per_second: found 0",
+        ),
+        (
+            alipay("budget = { calls = 1 }"),
+            "configuration: account[0].budget.calls: found an unknown key",
+        ),
+        (
+            "[budgets.wechatpay]\nqueries_per_second = 100001".into(),
+            "configuration: budgets.wechatpay.queries_per_second: found 100001",
         ),
         (
             alipay("").replace("\"a\"", "\"a b\""),

@@ -204,7 +204,8 @@ fn a_herd_of_closings_keeps_the_accounts_pace_and_holds_up_no_callback() {
         assert_eq!(bank.limited.load(Ordering::SeqCst), 0);
         assert!(seen.calls <= 1_000, "{} calls at once", seen.calls);
         assert!(seen.queue <= 1_000, "{} transactions at once", seen.queue);
-        assert!(flushes <= 3, "a callback waited for {flushes} flushes");
+        // At most a step of its own order that was being committed, and then its own turn.
+        assert!(flushes <= 4, "a callback waited for {flushes} flushes");
         assert!(grew < 200_000, "{grew} KiB");
 
         for (index, id) in ids.iter().enumerate() {
