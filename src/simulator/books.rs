@@ -252,6 +252,7 @@ impl Trade {
                     "number": refund.number, "refund_id": refund.id, "amount": refund.amount,
                     "status": refund.status(now), "accepted_at": refund.accepted_at, "done_at": refund.arrives_at(),
                     "by_console": refund.by_console,
+                    "second_way": refund.second_way.as_ref().map(|way| &way.account),
                 })
             })
             .collect();
