@@ -242,23 +242,20 @@ async fn back_through(point: &str, back: Back) {
     } else {
         14_000
     };
-    let asked = match paid {
-        Some(paid) => {
-            let gateway = &mut world.gateway;
-            let death = async {
-                gateway.crashed(PATIENCE).await;
-                gateway.restart().await;
-            };
-            let ask = world.merchant.refund(&paid.order, "TK-1", amount);
-            tokio::join!(death, ask);
-            paid
-        }
-        None => {
-            let late = world.late_payment().await;
-            world.gateway.crashed(PATIENCE).await;
-            world.gateway.restart().await;
-            late
-        }
+    let asked = if let Some(paid) = paid {
+        let gateway = &mut world.gateway;
+        let death = async {
+            gateway.crashed(PATIENCE).await;
+            gateway.restart().await;
+        };
+        let ask = world.merchant.refund(&paid.order, "TK-1", amount);
+        tokio::join!(death, ask);
+        paid
+    } else {
+        let late = world.late_payment().await;
+        world.gateway.crashed(PATIENCE).await;
+        world.gateway.restart().await;
+        late
     };
     let kind = match back {
         Back::Surplus => "order.surplus_refunded",

@@ -14,9 +14,7 @@ use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::invariants::{Books, at_rest, check, check_at_rest};
 use enrollpay::order::state::MismatchStanding;
-use enrollpay::order::{
-    AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, evolve, ledger,
-};
+use enrollpay::order::{AttemptNumber, Event, Fen, Order, OrderId, OutTradeNo, Timestamp, ledger};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 use serde_json::Value;
@@ -875,15 +873,13 @@ fn the_books_balance(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)
             // Told again in a way that fits, it was taken back, unless it was on its way already.
             row.order.mismatch_counts(*place)
                 || matches!(mismatch.standing, MismatchStanding::GoingBack { .. })
+                    && mismatch.counts()
         })
     });
     for (_, mismatch) in odd {
         let Some(account) = &mismatch.account else {
             continue;
         };
-        if !(order.mismatch_counts(place) || left && mismatch.counts()) {
-            continue;
-        }
         let amount = mismatch.amount.get();
         transfer(&provider(account.as_str()), "suspense", amount);
         if let MismatchStanding::SettledOutside { .. } = mismatch.standing {

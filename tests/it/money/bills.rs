@@ -121,7 +121,7 @@ fn seen(kind: &str, verdict: &str, field: &str, repaired: bool, number: &str) ->
 async fn rows(world: &World, wallet: Wallet, date: Date) -> (Value, Seen) {
     let path = format!("/v1/reconciliations/{}/{date}?limit=1000", account(wallet));
     let answer = world.merchant.get(&path).await.expect(200);
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let rows: Vec<_> = answer["data"]
         .as_array()
         .unwrap()
@@ -133,11 +133,11 @@ async fn rows(world: &World, wallet: Wallet, date: Date) -> (Value, Seen) {
                 &row["theirs"]
             };
             (
-                word(&row["kind"]),
-                word(&row["verdict"]),
-                word(&row["field"]),
+                text(&row["kind"]),
+                text(&row["verdict"]),
+                text(&row["field"]),
                 row["repaired"].as_bool().unwrap(),
-                word(&side["out_trade_no"]),
+                text(&side["out_trade_no"]),
             )
         })
         .collect();
