@@ -1,13 +1,14 @@
 // What every browser test stands on: a gateway with its simulators and its demo school, Chromium, and
 // the people who use them. Nothing here waits for a length of time: everything waits for a condition.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -90,6 +91,7 @@ export async function serve({ env = {}, args = [], cwd } = {}) {
   });
   return {
     ...running,
+    cwd: own,
     async stop(signal) {
       await running.stop(signal);
       if (!cwd) await remove(own);
@@ -130,6 +132,14 @@ export const control = (simulator) => ({
   pay: (number) => json("POST", `${simulator}/control/pay`, { out_trade_no: number }),
 });
 
+/** A request of the demo school's, signed, from the command line. */
+export async function call(gateway, method, path, body) {
+  const data = body ? ["-d", JSON.stringify(body)] : [];
+  const { stdout } = await promisify(execFile)(
+    binary, ["call", method, path, ...data, "--url", gateway.origin], { cwd: gateway.cwd });
+  return JSON.parse(stdout);
+}
+
 /** A new registration at the demo school and the address of its cashier, without a browser. */
 export async function order(gateway) {
   const post = (path) => fetch(gateway.school + path, { method: "POST", redirect: "manual" });
@@ -150,8 +160,8 @@ export async function truth(cashier) {
 }
 
 /** Waits until something is as it should be. */
-export async function until(what, check) {
-  const end = performance.now() + PATIENCE;
+export async function until(what, check, patience = PATIENCE) {
+  const end = performance.now() + patience;
   let last;
   for (;;) {
     try {

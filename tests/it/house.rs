@@ -330,6 +330,7 @@ fn nothing_is_left_unfinished() {
         "src",
         "tests",
         "loadtest",
+        "simulation",
         "templates",
         "static",
         "config",
