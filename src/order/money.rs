@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The only currency there is (contract §1).
+pub const CURRENCY: &str = "CNY";
+
 /// An amount in fen (1/100 yuan). Amounts of orders and captures are 1..=[`Fen::MAX_ORDER`];
 /// differences may be negative.
 #[derive(

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
 use super::ids::{AccountId, AttemptNumber, OrderId, RefundId};
-use super::money::Fen;
+use super::money::{CURRENCY, Fen};
 pub use super::refunds::{ForeignRefund, Refund, RefundStanding};
 use super::terms::{Terms, Wallet};
 use super::time::Timestamp;
@@ -116,7 +116,7 @@ pub struct Mismatch {
 impl Mismatch {
     /// Is it an amount that these books can count?
     pub fn counts(&self) -> bool {
-        self.currency.as_deref() == Some("CNY") && self.amount > Fen::ZERO
+        self.currency.as_deref() == Some(CURRENCY) && self.amount > Fen::ZERO
     }
 
     /// Does it wait for nobody any more?

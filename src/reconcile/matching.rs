@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::order::money::CURRENCY;
 use crate::order::{OutTradeNo, RefundAnswer, Timestamp};
 use crate::provider::bill::{LineKind, LineStanding, TradeLine};
 use crate::store::reconciliation::{CaptureRow, Field, RowKind, Verdict, Window};
@@ -16,8 +17,6 @@ use crate::store::{RefundRow, RefundStatus};
 pub const PAYMENT_TOLERANCE_MS: i64 = 60_000;
 /// How far a refund's acceptance may lie outside what our own clock says of it.
 pub const REFUND_TOLERANCE_MS: i64 = 300_000;
-/// The only currency there is (contract §1).
-const CURRENCY: &str = "CNY";
 
 /// One account's day.
 #[derive(Clone, Copy, Debug)]

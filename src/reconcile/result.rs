@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::flows::Difference;
 use super::matching::Finding;
 use crate::order::attempt::Attempt;
+use crate::order::money::CURRENCY;
 use crate::order::{Capture, Fen, MerchantId, Order, OrderId, OutTradeNo, RefundOf};
 use crate::provider::bill::{FlowLine, LineStanding, TradeLine};
 use crate::store::RefundRow;
@@ -217,6 +218,6 @@ fn line_side(line: &TradeLine) -> Side {
         }
         .into(),
         fee: Some(line.fee),
-        currency: (&*line.currency != "CNY").then(|| line.currency.clone()),
+        currency: (&*line.currency != CURRENCY).then(|| line.currency.clone()),
     }
 }

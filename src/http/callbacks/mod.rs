@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::Deps;
 use crate::actors::{OrdersError, Request};
 use crate::faults::crash_point;
+use crate::order::money::CURRENCY;
 use crate::order::{
     AccountId, CaptureReport, Command, OrderId, OutTradeNo, RefundId, Timestamp, Wallet,
 };
@@ -378,7 +379,7 @@ fn is_recorded(
         .and_then(|attempt| attempt.trade.as_ref())
         .is_some_and(|trade| trade.account == *account && trade.application == success.application);
     trade_fits
-        && &*success.currency == "CNY"
+        && &*success.currency == CURRENCY
         && stored.order.captures.iter().any(|capture| {
             capture.attempt == number.attempt
                 && capture.transaction_id == success.transaction_id

@@ -6,15 +6,13 @@ use crate::order::command::CaptureReport;
 use crate::order::effect::{Answer, Effect, Outcome};
 use crate::order::event::{Attention, Event};
 use crate::order::ids::AttemptNumber;
+use crate::order::money::CURRENCY;
 use crate::order::state::{
     Capture, CaptureStanding, Mismatch, MismatchStanding, MismatchedField, Order, RefundStanding,
     Settlement,
 };
 use crate::order::terms::Wallet;
 use crate::order::time::Timestamp;
-
-/// The only currency there is (contract §1).
-const CURRENCY: &str = "CNY";
 
 /// A verified success. The one place where a `Capture` is made (M3).
 pub(super) fn capture(order: &Order, report: &CaptureReport, now: Timestamp) -> Outcome {

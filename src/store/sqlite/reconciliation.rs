@@ -32,6 +32,31 @@ fn capture_row(row: &SqlRow<'_>) -> Read<CaptureRow> {
     })
 }
 
+/// One page of what an account has in a window of time, after what the page before ended with.
+fn page_of<T>(
+    connection: &Connection,
+    sql: &str,
+    account: &AccountId,
+    window: Window,
+    after: Option<(Timestamp, Box<str>)>,
+    rows: usize,
+    read: impl Fn(&SqlRow<'_>) -> Read<T>,
+) -> Read<Vec<T>> {
+    let (from, past) = after.unwrap_or((window.from, "".into()));
+    many(
+        connection,
+        sql,
+        params![
+            account.as_str(),
+            from.as_millis(),
+            window.until.as_millis(),
+            past,
+            limit(rows)
+        ],
+        read,
+    )
+}
+
 // Each page begins at its first instant and skips what the page before had of it: an index search,
 // which a comparison of pairs would not be with a time first.
 fn captures_between_query() -> String {
@@ -49,17 +74,13 @@ pub(super) fn captures_between(
     after: Option<(Timestamp, Box<str>)>,
     rows: usize,
 ) -> Read<Vec<CaptureRow>> {
-    let (from, past) = after.unwrap_or((window.from, "".into()));
-    many(
+    page_of(
         connection,
         &captures_between_query(),
-        params![
-            account.as_str(),
-            from.as_millis(),
-            window.until.as_millis(),
-            past,
-            limit(rows)
-        ],
+        account,
+        window,
+        after,
+        rows,
         capture_row,
     )
 }
@@ -96,17 +117,13 @@ pub(super) fn refunds_between(
     after: Option<(Timestamp, Box<str>)>,
     rows: usize,
 ) -> Read<Vec<RefundRow>> {
-    let (from, past) = after.unwrap_or((window.from, "".into()));
-    many(
+    page_of(
         connection,
         &refunds_between_query(),
-        params![
-            account.as_str(),
-            from.as_millis(),
-            window.until.as_millis(),
-            past,
-            limit(rows)
-        ],
+        account,
+        window,
+        after,
+        rows,
         refund_row_of,
     )
 }

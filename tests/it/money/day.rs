@@ -16,7 +16,7 @@ use enrollpay::store::Store as _;
 use enrollpay::store::reconciliation::{Field, RowKind, RunBy, RunState, Verdict};
 
 use crate::reconcile::bench::{Bench, TODAY, alipay, wechat};
-use crate::reconcile::day::{Expected, Life, id, lived, peak, refund_id, rows};
+use crate::reconcile::day::{Expected, Life, found_is_planted, id, lived, peak, refund_id, rows};
 use crate::store::sample;
 
 const AMOUNT: i64 = 14_000;
@@ -345,25 +345,7 @@ async fn every_planted_difference_at_both_providers_is_found() {
         );
         assert_eq!(run.state, RunState::Finished, "{:?}", run.why);
         assert_eq!(run.why, None, "the flows were compared too");
-        let mut found = Expected::new();
-        for row in rows(&bench, &run).await {
-            let key = (row.order, row.kind, row.verdict, row.field, row.repaired);
-            *found.entry(key).or_default() += 1;
-        }
-        let missed: Vec<_> = expected
-            .iter()
-            .filter(|(key, count)| found.get(key) != Some(count))
-            .take(5)
-            .collect();
-        let invented: Vec<_> = found
-            .iter()
-            .filter(|(key, count)| expected.get(key) != Some(count))
-            .take(5)
-            .collect();
-        assert!(
-            missed.is_empty() && invented.is_empty(),
-            "{account}: missed: {missed:?}\ninvented: {invented:?}"
-        );
+        found_is_planted(account.as_str(), &rows(&bench, &run).await, &expected);
 
         let began = Instant::now();
         let again = reconciler

@@ -255,6 +255,29 @@ impl Planted {
     }
 }
 
+/// Everything that was planted is in the result, and nothing else.
+pub fn found_is_planted(whose: &str, rows: &[Row], expected: &Expected) {
+    let mut found = Expected::new();
+    for row in rows {
+        let key = (row.order, row.kind, row.verdict, row.field, row.repaired);
+        *found.entry(key).or_default() += 1;
+    }
+    let missed: Vec<_> = expected
+        .iter()
+        .filter(|(key, count)| found.get(key) != Some(count))
+        .take(5)
+        .collect();
+    let invented: Vec<_> = found
+        .iter()
+        .filter(|(key, count)| expected.get(key) != Some(count))
+        .take(5)
+        .collect();
+    assert!(
+        missed.is_empty() && invented.is_empty(),
+        "{whose}: missed: {missed:?}\ninvented: {invented:?}"
+    );
+}
+
 pub async fn rows(bench: &Bench, run: &Run) -> Vec<Row> {
     let mut filter = RowFilter {
         account: run.account.clone(),
@@ -402,25 +425,7 @@ async fn every_planted_difference_of_a_day_is_found() {
     println!("a commit while it ran: {}", percentiles(&beside));
     println!("a commit before it:    {}", percentiles(&quiet));
     assert_eq!(run.state, RunState::Finished, "{:?}", run.why);
-    let mut found = Expected::new();
-    for row in rows(&bench, &run).await {
-        let key = (row.order, row.kind, row.verdict, row.field, row.repaired);
-        *found.entry(key).or_default() += 1;
-    }
-    let missed: Vec<_> = expected
-        .iter()
-        .filter(|(key, count)| found.get(key) != Some(count))
-        .take(5)
-        .collect();
-    let invented: Vec<_> = found
-        .iter()
-        .filter(|(key, count)| expected.get(key) != Some(count))
-        .take(5)
-        .collect();
-    assert!(
-        missed.is_empty() && invented.is_empty(),
-        "missed: {missed:?}\ninvented: {invented:?}"
-    );
+    found_is_planted("the day", &rows(&bench, &run).await, &expected);
 
     let began = Instant::now();
     let again = bench
