@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{alone, only};
+use crate::faults::crash_point;
 use crate::sealing::{CannotOpen, Sealed, Sealer};
 use crate::store::personal::{Cell, PersonalStore, Resealed, SealedCount, SealedTable};
 use crate::store::{StoreError, Write};
@@ -113,6 +114,7 @@ impl Reseal {
             });
         }
         counter!("enrollpay_values_resealed_total").increment(count);
+        crash_point("reseal");
         tokio::time::sleep(began.elapsed() * REST).await;
         Ok(count)
     }

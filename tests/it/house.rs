@@ -69,7 +69,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "retention",
-        &["order", "clock", "random", "sealing", "store", "locks"],
+        &[
+            "order", "clock", "random", "sealing", "store", "locks", "faults",
+        ],
     ),
     ("view", &["order", "sealing", "store", "actors"]),
     (

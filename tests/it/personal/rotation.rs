@@ -1,6 +1,6 @@
 //! Rotation of the field keys on a gateway that goes on taking payments.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -53,46 +53,39 @@ async fn keys_are_rotated_under_load_through_a_kill_and_the_older_one_can_go() {
     );
 
     // With both, payments go on while the job works, and a kill in its middle loses nothing.
-    world.gateway.launch(&[(KEYS, &both)]);
+    let crash = ("ENROLLPAY_CRASH", "reseal:3");
+    world.gateway.launch(&[(KEYS, &both), crash]);
     world.gateway.ready().await;
     let before = left(&world.gateway.operate(&["personal", "status"]));
     assert!(before > u64::from(ORDERS), "{before}");
     let over = AtomicBool::new(false);
-    let mut job = world
-        .gateway
-        .begin(&["personal", "reencrypt"], &[(KEYS, &both)]);
+    let made = AtomicU32::new(0);
     let (gateway, merchant) = (&mut world.gateway, &world.merchant);
     let kill = async {
-        eventually(
-            "the middle of the job",
-            Duration::from_secs(30),
-            async || {
-                let left = left(&gateway.operate(&["personal", "status"]));
-                (left < before).then_some(())
-            },
-        )
+        eventually("an order", Duration::from_secs(30), async || {
+            (made.load(Ordering::SeqCst) > 0).then_some(())
+        })
         .await;
-        gateway.kill9().await;
+        let mut job = gateway.begin(&["personal", "reencrypt"], &[(KEYS, &both)]);
+        gateway.crashed(Duration::from_secs(30)).await;
         over.store(true, Ordering::SeqCst);
         gateway.launch(&[(KEYS, &both)]);
         gateway.ready().await;
+        job.end(Duration::from_secs(20)).await;
     };
     let load = async {
-        let mut made = 0;
         while !over.load(Ordering::SeqCst) {
             let body = new_order(&json!({}));
             let key = body["merchant_order_no"].as_str().unwrap().to_owned();
             let answer = merchant.insist("/v1/orders", &body, &key).await;
             assert!([200, 201].contains(&answer.status), "{}", answer.json());
-            made += 1;
+            made.fetch_add(1, Ordering::SeqCst);
         }
-        made
     };
-    let ((), made) = tokio::join!(kill, load);
-    assert!(made > 0, "no order was made meanwhile");
-    job.end(Duration::from_secs(20)).await;
+    tokio::join!(kill, load);
     let status = world.gateway.operate(&["personal", "status"]);
-    assert!(left(&status) > 0, "killed too late: {status}");
+    let remaining = left(&status);
+    assert!(0 < remaining && remaining < before, "{status}");
 
     let done = world
         .gateway
