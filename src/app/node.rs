@@ -151,7 +151,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     background.spawn_local(nudge(&shards, &relay, stop.clone()));
     background.spawn_local({
         let (membership, orders, stop) = (Arc::clone(&membership), shards.orders(), stop.clone());
-        async move { membership.run(orders, stop).await }
+        async move { membership.run(Some(orders), stop).await }
     });
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
     let reconciler = Reconciler::new(reconcile::Parts {
@@ -273,7 +273,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         commands.stop(true).await;
         let orders = shards.orders();
         shards.stop(drain).await;
-        membership.leave(&orders).await;
+        membership.leave(Some(&orders)).await;
         relay.stop().await;
         if let Some(demo) = demo {
             demo.stop().await;
