@@ -1,6 +1,7 @@
 //! Leases that save work and guard no money: the store's version does that (reliability §4).
 
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +15,20 @@ pub trait Locks: Send + Sync + fmt::Debug {
     async fn acquire(&self, name: &str, holder: u128, lease: Duration) -> Acquired;
     /// Gives `name` back where `holder` has it; anything else is left alone.
     async fn release(&self, name: &str, holder: u128);
+    /// As [`Locks::acquire`], for each of `names` in turn or at once.
+    async fn acquire_many(&self, names: &[&str], holder: u128, lease: Duration) -> Vec<Acquired> {
+        let mut acquired = Vec::with_capacity(names.len());
+        for name in names {
+            acquired.push(self.acquire(name, holder, lease).await);
+        }
+        acquired
+    }
+    /// As [`Locks::release`], for each of `names` in turn or at once.
+    async fn release_many(&self, names: &[&str], holder: u128) {
+        for name in names {
+            self.release(name, holder).await;
+        }
+    }
     /// Who holds it, as far as can be told.
     async fn holder(&self, name: &str) -> Held;
 }
