@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::demo_mode::DemoMode;
 use super::keys::Keys;
+use super::locks::Shared;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
 use crate::actors::ownership::Ownership;
 use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
 use crate::locks::Locks;
-use crate::locks::memory::MemoryLocks;
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
@@ -71,7 +71,13 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         sealer: keys.sealer.clone(),
     });
     let lease = Duration::from_secs(config.cluster.lease_seconds);
-    let locks: Arc<dyn Locks> = Arc::new(MemoryLocks::new());
+    let shared = Shared::open(&config, &foundation.random)?;
+    if let Some(redis) = &shared.redis
+        && let Err(error) = redis.check().await
+    {
+        tracing::error!(%error, "the locks cannot be asked: no shard can be taken");
+    }
+    let locks = Arc::clone(&shared.locks);
     let ownership = Ownership::claim(
         config.cluster.shards,
         lease,
@@ -168,7 +174,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         settings: Arc::clone(&settings),
         streams: http::cashier::streams::Streams::default(),
     };
-    let limiters = http::limits::Limiters::new(&settings.limits);
+    let limiters = match shared.limits {
+        Some(shared) => http::limits::Limiters::shared(&settings.limits, shared),
+        None => http::limits::Limiters::new(&settings.limits),
+    };
     background.spawn_local(gauges::watch(
         Arc::clone(&foundation.store),
         Arc::clone(&foundation.clock),
