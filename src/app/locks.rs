@@ -1,8 +1,10 @@
 //! Where leases are held, and where the nodes count their callers together, as `locks.url` says.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 
 use super::AppError;
 use crate::config::{Config, ConfigError, LocksKind, RedisAddress, RedisTopology};
@@ -24,22 +26,17 @@ pub(super) struct Shared {
 impl Shared {
     /// Does not wait for Redis: whether it answers, its first user learns.
     pub(super) fn open(config: &Config, random: &Arc<dyn Random>) -> Result<Self, AppError> {
-        let address = match config.locks_kind() {
-            LocksKind::Memory => {
-                return Ok(Self {
-                    locks: Arc::new(MemoryLocks::new()),
-                    limits: None,
-                    redis: None,
-                });
-            }
-            LocksKind::Redis(address) => address,
+        let Some(settings) = redis_settings(config)? else {
+            return Ok(Self {
+                locks: Arc::new(MemoryLocks::new()),
+                limits: None,
+                redis: None,
+            });
         };
-        let locks = redis::connect(&settings(config, address)?, Arc::clone(random))
+        let locks = redis::connect(&settings, Arc::clone(random))
             .map_err(|error| unusable(config, &error))?;
-        let limits = config.cluster.secret.as_ref().map(|secret| {
-            let shared: Arc<dyn SharedLimits> = Arc::new(Budgets(locks.budgets(secret)));
-            shared
-        });
+        let secret = config.cluster.secret.as_ref();
+        let limits = secret.map(|secret| shared_limits(&locks, secret));
         let locks = Arc::new(locks);
         Ok(Self {
             locks: locks.clone(),
@@ -49,8 +46,25 @@ impl Shared {
     }
 }
 
-fn settings(config: &Config, address: &RedisAddress) -> Result<RedisSettings, AppError> {
-    let read = |path: &std::path::PathBuf| {
+/// Limits that all nodes with this secret count together in this Redis.
+pub fn shared_limits(redis: &RedisLocks, secret: &SecretString) -> Arc<dyn SharedLimits> {
+    Arc::new(Budgets(redis.budgets(secret)))
+}
+
+/// How the configuration says that Redis is reached. `None`: it has none.
+pub fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, AppError> {
+    let LocksKind::Redis(address) = config.locks_kind() else {
+        return Ok(None);
+    };
+    let RedisAddress {
+        topology,
+        hosts,
+        tls,
+        username,
+        password,
+        database,
+    } = address.as_ref().clone();
+    let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| {
             ConfigError::one(
                 "locks.ca_file",
@@ -59,29 +73,29 @@ fn settings(config: &Config, address: &RedisAddress) -> Result<RedisSettings, Ap
             )
         })
     };
-    Ok(RedisSettings {
-        topology: match &address.topology {
+    Ok(Some(RedisSettings {
+        topology: match topology {
             RedisTopology::Single => Topology::Single,
             RedisTopology::Sentinel {
                 service,
                 username,
                 password,
             } => Topology::Sentinel {
-                service: service.clone(),
-                username: username.clone(),
-                password: password.clone(),
+                service,
+                username,
+                password,
             },
             RedisTopology::Cluster => Topology::Cluster,
         },
-        hosts: address.hosts.clone(),
-        tls: address.tls,
+        hosts,
+        tls,
         ca_certificates: config.locks.ca_file.as_ref().map(read).transpose()?,
-        username: address.username.clone(),
-        password: address.password.clone(),
-        database: address.database,
+        username,
+        password,
+        database,
         prefix: config.locks.prefix.clone(),
         node_id: config.node_id(),
-    })
+    }))
 }
 
 fn unusable(config: &Config, error: &SettingsError) -> AppError {

@@ -16,6 +16,7 @@ mod simulation;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use locks::{redis_settings, shared_limits};
 pub use node::serve;
 pub use simulation::{Simulation, simulate};
 

@@ -331,7 +331,10 @@ impl Sentinels {
 }
 
 fn login(settings: &RedisSettings) -> RedisConnectionInfo {
-    let mut login = RedisConnectionInfo::default().set_db(settings.database);
+    let mut login = RedisConnectionInfo::default()
+        .set_db(settings.database)
+        // One command less for the server's access list.
+        .set_skip_set_lib_name();
     if let Some(username) = &settings.username {
         login = login.set_username(username);
     }
