@@ -95,6 +95,8 @@ struct State {
     taken_at: HashMap<u16, Instant>,
     seen_at: Option<Instant>,
     in_a_hurry: bool,
+    /// How many shared the providers' budgets at the last round.
+    nodes: Option<u32>,
 }
 
 impl Membership {
@@ -230,10 +232,14 @@ impl Membership {
         if state.in_a_hurry && !self.is_shared() {
             state.in_a_hurry = false;
         }
+        let nodes = u32::try_from(alive.len()).unwrap_or(u32::MAX);
         if let Some(orders) = orders {
             orders.look_for_due();
+            if state.nodes.replace(nodes) != Some(nodes) {
+                orders.share_budgets(nodes);
+            }
         }
-        self.tell_gauges(&alive);
+        self.tell_gauges(nodes);
         Ok(())
     }
 
@@ -529,11 +535,11 @@ impl Membership {
         self.parts.store.commit(transactions).await
     }
 
-    fn tell_gauges(&self, alive: &[InstanceRow]) {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    fn tell_gauges(&self, nodes: u32) {
         let owned = (0..self.options.shards).filter(|shard| self.owns(*shard));
-        metrics::gauge!("enrollpay_shards_owned").set(count(owned.count()));
-        metrics::gauge!("enrollpay_nodes_alive").set(count(alive.len()));
+        let owned = u32::try_from(owned.count()).unwrap_or(u32::MAX);
+        metrics::gauge!("enrollpay_shards_owned").set(owned);
+        metrics::gauge!("enrollpay_nodes_alive").set(nodes);
     }
 }
 
