@@ -345,6 +345,7 @@ impl Membership {
             return Vec::new();
         }
         let names: Vec<_> = shards.iter().map(|shard| lock_name(*shard)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
         let instance = self.instance();
         let answers = self
             .parts
@@ -414,6 +415,7 @@ impl Membership {
             return;
         }
         let names: Vec<_> = shards.iter().map(|shard| lock_name(*shard)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
         self.parts.locks.release_many(&names, self.instance()).await;
         metrics::histogram!("enrollpay_shard_handover_seconds").record(began.elapsed());
         tracing::info!(
@@ -515,6 +517,7 @@ impl Membership {
                 }
             }
         }
+        let in_vain: Vec<_> = in_vain.iter().map(String::as_str).collect();
         self.parts.locks.release_many(&in_vain, instance).await;
         metrics::counter!("enrollpay_shards_claimed_total").increment(u64::from(taken));
         if taken > 0 {
