@@ -248,7 +248,8 @@ async fn a_killed_redis_is_unknown_and_empty_when_it_is_back() {
 async fn nobody_there_and_a_wrong_password_are_told_apart() {
     let nobody = locks_at("redis://pay:hunter2@127.0.0.1:1");
     nothing_is_known(&nobody).await;
-    let server = RedisServer::private_with(&[("requirepass", "right")]);
+    let server = RedisServer::private();
+    let _: () = ask(&server.url(), "CONFIG SET requirepass right");
     let stranger = locks_at(&server.url().replace("//", "//:hunter2@"));
     nothing_is_known(&stranger).await;
     let whys = [
