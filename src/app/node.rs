@@ -18,7 +18,6 @@ use crate::actors::ownership::Ownership;
 use crate::cluster::{self, Directory, Membership};
 use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
-use crate::locks::Locks;
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
