@@ -7,6 +7,7 @@ pub mod personal;
 pub mod postgres;
 pub mod reconciliation;
 pub mod sqlite;
+mod step;
 
 use std::fmt;
 
