@@ -6,6 +6,8 @@ mod books;
 pub mod personal;
 pub mod postgres;
 pub mod reconciliation;
+mod records;
+mod rows;
 pub mod sqlite;
 
 use std::fmt;
