@@ -8,17 +8,20 @@ use std::fmt::Write as _;
 use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
+use super::rows::Values;
 use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
 use crate::sealing::{Sealed, TokenHash, TokenKind};
 use crate::store::records::books::{EVIDENCE, evidence_row};
 use crate::store::records::{
-    IS_OLDEST, KEY, ORDER, OUTBOX, Read, idempotency_row, key_row, merchant_row, oauth_state_row,
-    outbox_row, personal_value, setting_value, stored_order, timeline_entry, token_target,
+    IS_OLDEST, KEY, ORDER, OUTBOX, Read, idempotency_row, instance_row, key_row, merchant_row,
+    oauth_state_row, outbox_row, personal_value, setting_value, shard_row, stored_order,
+    timeline_entry, token_target,
 };
-use crate::store::rows::{Parsing, STATUSES, limit};
+use crate::store::rows::{Parsing, STATUSES, integer, limit};
 use crate::store::{
-    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
-    OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
+    EvidenceRow, Fence, IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState,
+    OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoreError, StoredOrder, TimelineEntry,
+    TokenTarget,
 };
 
 pub(super) async fn order(store: &PostgresStore, id: OrderId) -> Read<Option<StoredOrder>> {
@@ -103,18 +106,104 @@ pub(super) async fn paid_order_for(
         .await
 }
 
-const DUE: &str = "SELECT id FROM orders WHERE next_due_at <= $1 ORDER BY next_due_at LIMIT $2";
+/// The condition that an order or an event is of one of the shards asked for, and its two values: how
+/// many shards there are, and which.
+struct OfShards {
+    condition: String,
+    values: Option<(i64, Vec<i64>)>,
+}
+
+impl OfShards {
+    /// `next`: the number of the first of its parameters.
+    fn new(owned: &Owned, next: usize) -> Self {
+        let (condition, values) = match owned {
+            Owned::All => (String::new(), None),
+            Owned::Some { shards, mine } => (
+                format!("AND shard_hash % ${next} = ANY (${})", next + 1),
+                Some((
+                    i64::from(*shards).max(1),
+                    mine.iter().copied().map(i64::from).collect(),
+                )),
+            ),
+        };
+        Self { condition, values }
+    }
+
+    /// These values and then its own.
+    fn after<'a>(&'a self, values: Values<'a>) -> Vec<&'a (dyn ToSql + Sync)> {
+        let mut all = values.to_vec();
+        if let Some((shards, mine)) = &self.values {
+            all.extend([shards as &(dyn ToSql + Sync), mine]);
+        }
+        all
+    }
+}
+
+fn due_query(of: &OfShards) -> String {
+    format!(
+        "SELECT id FROM orders WHERE next_due_at <= $1 {} ORDER BY next_due_at LIMIT $2",
+        of.condition
+    )
+}
 
 pub(super) async fn due(
     store: &PostgresStore,
     until: Timestamp,
+    owned: &Owned,
     rows: usize,
 ) -> Read<Vec<OrderId>> {
+    let of = OfShards::new(owned, 3);
+    let (until, rows) = (until.as_millis(), limit(rows));
     store
-        .many(DUE, &[&until.as_millis(), &limit(rows)], |row| {
+        .many(&due_query(&of), &of.after(&[&until, &rows]), |row| {
             Parsing::new("orders", row, "id").parse("id")
         })
         .await
+}
+
+pub(super) async fn versions(
+    store: &PostgresStore,
+    orders: &[OrderId],
+) -> Read<Vec<(OrderId, u64)>> {
+    let ids: Vec<String> = orders.iter().map(OrderId::to_string).collect();
+    let sql = "SELECT id, version FROM orders WHERE id = ANY ($1)";
+    store
+        .many(sql, &[&ids], |row| {
+            let row = Parsing::new("orders", row, "id");
+            Ok((row.parse("id")?, row.number("version")?))
+        })
+        .await
+}
+
+pub(super) async fn shards(store: &PostgresStore) -> Read<Vec<ShardRow>> {
+    let sql = "SELECT shard, epoch, instance FROM shards ORDER BY shard";
+    store.many(sql, &[], shard_row).await
+}
+
+pub(super) async fn fence_stands(store: &PostgresStore, fence: Fence) -> Read<bool> {
+    let Fence::Owner {
+        shard,
+        epoch,
+        instance,
+    } = fence
+    else {
+        return Ok(true);
+    };
+    // No row has an epoch beyond what PostgreSQL can count.
+    let Some(epoch) = integer(epoch) else {
+        return Ok(false);
+    };
+    let (shard, instance) = (i64::from(shard), instance.to_be_bytes());
+    let values: Values<'_> = &[&shard, &epoch, &instance.as_slice()];
+    let sql = "SELECT shard, epoch, instance FROM shards
+        WHERE shard = $1 AND epoch = $2 AND instance = $3";
+    Ok(store.one(sql, values, shard_row).await?.is_some())
+}
+
+pub(super) async fn instances(store: &PostgresStore) -> Read<Vec<InstanceRow>> {
+    let sql = "SELECT instance, node, internal_url, alive_until - now_ms() AS left_ms
+        FROM instances ORDER BY instance";
+    store.many(sql, &[], instance_row).await
 }
 
 pub(super) async fn timeline(store: &PostgresStore, order: OrderId) -> Read<Vec<TimelineEntry>> {
@@ -186,7 +275,7 @@ pub(super) async fn idempotency(
     let values: [&(dyn ToSql + Sync); 2] = [&merchant.to_string(), &key];
     store
         .one(
-            "SELECT merchant, request_hash, started_at, status, answer FROM idempotency
+            "SELECT merchant, request_hash, instance, started_at, status, answer FROM idempotency
              WHERE merchant = $1 AND key = $2",
             &values,
             |row| idempotency_row(row, key),
@@ -217,30 +306,33 @@ const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
                 ORDER BY next.merchant LIMIT 1)
         FROM waiting WHERE waiting.merchant IS NOT NULL)";
 
-fn outbox_due_query() -> String {
+fn outbox_due_query(of: &OfShards) -> String {
     // Everybody's first before anybody's second.
     format!(
         "{MERCHANTS_WITH_PENDING}
          SELECT due.* FROM waiting CROSS JOIN LATERAL (
              SELECT first.*, row_number() OVER (ORDER BY first.next_at, first.id) AS rank
              FROM ({OUTBOX} WHERE state = 'pending' AND merchant = waiting.merchant
-                   AND next_at <= $1 AND {IS_OLDEST}
+                   AND next_at <= $1 AND {IS_OLDEST} {}
                    ORDER BY next_at, id LIMIT $2) AS first) AS due
-         WHERE waiting.merchant IS NOT NULL ORDER BY rank, next_at, id LIMIT $3"
+         WHERE waiting.merchant IS NOT NULL ORDER BY rank, next_at, id LIMIT $3",
+        of.condition
     )
 }
 
 pub(super) async fn outbox_due(
     store: &PostgresStore,
     now: Timestamp,
+    owned: &Owned,
     rows: usize,
     per_merchant: usize,
 ) -> Read<Vec<OutboxEntry>> {
-    let (of_each, rows) = (limit(per_merchant.min(rows)), limit(rows));
+    let of = OfShards::new(owned, 4);
+    let (now, of_each, rows) = (now.as_millis(), limit(per_merchant.min(rows)), limit(rows));
     store
         .many(
-            &outbox_due_query(),
-            &[&now.as_millis(), &of_each, &rows],
+            &outbox_due_query(&of),
+            &of.after(&[&now, &of_each, &rows]),
             outbox_row,
         )
         .await
@@ -355,8 +447,7 @@ pub(super) async fn ping(store: &PostgresStore) -> Read<Timestamp> {
 /// Rows that go at once.
 const BITE: i64 = 500;
 
-// Each looks for its rows once (an array is made once), and leaves those that another node's clean-up
-// has in hand.
+// Each looks for its rows once: an array is made once.
 macro_rules! forget {
     ($table:literal, $age:literal) => {
         concat!(
@@ -366,7 +457,7 @@ macro_rules! forget {
             $table,
             " WHERE ",
             $age,
-            " < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) AS gone FROM gone"
+            " < $1 LIMIT $2)) RETURNING 1) SELECT count(*) AS gone FROM gone"
         )
     };
 }

@@ -10,9 +10,9 @@ use crate::order::{
 use crate::sealing::{Sealed, TokenHash, TokenKind};
 use crate::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use crate::store::{
-    AuditEntry, EvidenceRow, IdempotencyRow, LedgerLine, Merchant, MerchantKey, OauthState,
-    OrderFilter, OutboxEntry, OutboxGauge, Reconciliations, RefundRow, Rejection, Store,
-    StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
+    AuditEntry, EvidenceRow, Fence, IdempotencyRow, InstanceRow, LedgerLine, Merchant, MerchantKey,
+    OauthState, OrderFilter, OutboxEntry, OutboxGauge, Owned, Reconciliations, RefundRow,
+    Rejection, ShardRow, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
 };
 
 #[async_trait]
@@ -49,8 +49,29 @@ impl Store for PostgresStore {
         reads::paid_order_for(self, merchant, payer_index, purpose).await
     }
 
-    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError> {
-        reads::due(self, until, limit).await
+    async fn due(
+        &self,
+        until: Timestamp,
+        owned: &Owned,
+        limit: usize,
+    ) -> Result<Vec<OrderId>, StoreError> {
+        reads::due(self, until, owned, limit).await
+    }
+
+    async fn versions(&self, orders: &[OrderId]) -> Result<Vec<(OrderId, u64)>, StoreError> {
+        reads::versions(self, orders).await
+    }
+
+    async fn shards(&self) -> Result<Vec<ShardRow>, StoreError> {
+        reads::shards(self).await
+    }
+
+    async fn fence_stands(&self, fence: Fence) -> Result<bool, StoreError> {
+        reads::fence_stands(self, fence).await
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        reads::instances(self).await
     }
 
     async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError> {
@@ -100,10 +121,11 @@ impl Store for PostgresStore {
     async fn outbox_due(
         &self,
         now: Timestamp,
+        owned: &Owned,
         limit: usize,
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        reads::outbox_due(self, now, limit, per_merchant).await
+        reads::outbox_due(self, now, owned, limit, per_merchant).await
     }
 
     async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError> {

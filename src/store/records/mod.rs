@@ -7,8 +7,8 @@ pub(super) mod reconciliation;
 
 use super::rows::{Columns, Parsing};
 use super::{
-    IdempotencyRow, Merchant, MerchantKey, OauthState, OutboxEntry, StoreError, StoredOrder,
-    TimelineEntry, TokenTarget,
+    IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState, OutboxEntry, ShardRow,
+    StoreError, StoredOrder, TimelineEntry, TokenTarget,
 };
 use crate::order::{AccountId, Order};
 use crate::sealing::{BodyDigest, Sealed, TokenHash};
@@ -96,6 +96,7 @@ pub(super) fn idempotency_row(row: &dyn Columns, key: &str) -> Read<IdempotencyR
         merchant: row.parse("merchant")?,
         key: key.to_owned(),
         request_hash: row.bytes("request_hash")?,
+        instance: u128::from_be_bytes(row.bytes("instance")?),
         started_at: row.time("started_at")?,
         answer: status.zip(answer.map(Sealed)),
     })
@@ -153,4 +154,23 @@ pub(super) fn setting_value(row: &dyn Columns) -> Read<String> {
 pub(super) fn placed_event(row: &dyn Columns) -> Read<(u64, OutboxEntry)> {
     let position = Parsing::new("outbox", row, "id").number("position")?;
     Ok((position, outbox_row(row)?))
+}
+
+pub(super) fn shard_row(row: &dyn Columns) -> Read<ShardRow> {
+    let row = Parsing::named("shards", row, "");
+    Ok(ShardRow {
+        shard: row.number("shard")?,
+        epoch: row.number("epoch")?,
+        instance: row.bytes_if_any("instance")?.map(u128::from_be_bytes),
+    })
+}
+
+pub(super) fn instance_row(row: &dyn Columns) -> Read<InstanceRow> {
+    let row = Parsing::new("instances", row, "node");
+    Ok(InstanceRow {
+        instance: u128::from_be_bytes(row.bytes("instance")?),
+        node: row.get("node")?,
+        internal_url: row.get("internal_url")?,
+        left_ms: row.get("left_ms")?,
+    })
 }

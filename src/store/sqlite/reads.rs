@@ -11,13 +11,15 @@ use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Times
 use crate::sealing::{Sealed, TokenHash, TokenKind};
 use crate::store::records::books::{EVIDENCE, evidence_row};
 use crate::store::records::{
-    IS_OLDEST, KEY, ORDER, OUTBOX, Read, idempotency_row, key_row, merchant_row, oauth_state_row,
-    outbox_row, personal_value, setting_value, stored_order, timeline_entry, token_target,
+    IS_OLDEST, KEY, ORDER, OUTBOX, Read, idempotency_row, instance_row, key_row, merchant_row,
+    oauth_state_row, outbox_row, personal_value, setting_value, shard_row, stored_order,
+    timeline_entry, token_target,
 };
 use crate::store::rows::{Columns, Parsing, STATUSES, limit};
 use crate::store::{
-    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
-    OutboxGauge, StoredOrder, TimelineEntry, TokenTarget,
+    EvidenceRow, Fence, IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState,
+    OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoredOrder, TimelineEntry,
+    TokenTarget,
 };
 
 /// At most one row.
@@ -131,12 +133,70 @@ pub(super) fn paid_order_for(
 
 const DUE: &str = "SELECT id FROM orders WHERE next_due_at <= ?1 ORDER BY next_due_at LIMIT ?2";
 
-pub(super) fn due(connection: &Connection, until: Timestamp, rows: usize) -> Read<Vec<OrderId>> {
-    many(
+pub(super) fn due(
+    connection: &Connection,
+    until: Timestamp,
+    owned: &Owned,
+    rows: usize,
+) -> Read<Vec<OrderId>> {
+    let mut due = many(
         connection,
         DUE,
         params![until.as_millis(), limit(rows)],
         |row| Parsing::new("orders", row, "id").parse("id"),
+    )?;
+    // One process has this file, and all shards or none: nothing hides behind what is left out.
+    due.retain(|id| owned.contains(*id));
+    Ok(due)
+}
+
+pub(super) fn versions(connection: &Connection, orders: &[OrderId]) -> Read<Vec<(OrderId, u64)>> {
+    let mut versions = Vec::with_capacity(orders.len());
+    for id in orders {
+        let version = one(
+            connection,
+            "SELECT id, version FROM orders WHERE id = ?1",
+            [id.to_string()],
+            |row| Parsing::new("orders", row, "id").number("version"),
+        )?;
+        versions.extend(version.map(|version| (*id, version)));
+    }
+    Ok(versions)
+}
+
+pub(super) fn shards(connection: &Connection) -> Read<Vec<ShardRow>> {
+    many(
+        connection,
+        "SELECT shard, epoch, instance FROM shards ORDER BY shard",
+        [],
+        shard_row,
+    )
+}
+
+pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Read<bool> {
+    let Fence::Owner {
+        shard,
+        epoch,
+        instance,
+    } = fence
+    else {
+        return Ok(true);
+    };
+    let stands = shards(connection)?;
+    Ok(stands.contains(&ShardRow {
+        shard,
+        epoch,
+        instance: Some(instance),
+    }))
+}
+
+pub(super) fn instances(connection: &Connection, now: Timestamp) -> Read<Vec<InstanceRow>> {
+    many(
+        connection,
+        "SELECT instance, node, internal_url, alive_until - ?1 AS left_ms FROM instances
+         ORDER BY instance",
+        [now.as_millis()],
+        instance_row,
     )
 }
 
@@ -211,7 +271,7 @@ pub(super) fn idempotency(
 ) -> Read<Option<IdempotencyRow>> {
     one(
         connection,
-        "SELECT merchant, request_hash, started_at, status, answer FROM idempotency
+        "SELECT merchant, request_hash, instance, started_at, status, answer FROM idempotency
          WHERE merchant = ?1 AND key = ?2",
         params![merchant.to_string(), key],
         |row| idempotency_row(row, key),
@@ -256,6 +316,7 @@ fn merchants_with_pending(connection: &Connection) -> Read<Vec<String>> {
 pub(super) fn outbox_due(
     connection: &Connection,
     now: Timestamp,
+    owned: &Owned,
     rows: usize,
     per_merchant: usize,
 ) -> Read<Vec<OutboxEntry>> {
@@ -268,7 +329,8 @@ pub(super) fn outbox_due(
             params![merchant, now.as_millis(), limit(per_merchant.min(rows))],
             outbox_row,
         )?;
-        ranked.extend(due.into_iter().enumerate());
+        let due = due.into_iter().filter(|entry| owned.contains(entry.order));
+        ranked.extend(due.enumerate());
     }
     // Everybody's first before anybody's second.
     ranked.sort_by_key(|(rank, entry)| (*rank, entry.next_at, entry.id));
