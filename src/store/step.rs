@@ -115,11 +115,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Rejection> {
     serde_json::to_string(value).map_err(|_| broken("a value has no JSON"))
 }
 
-/// A number of ours as databases hold it. `None` above 2^63, which nothing of ours reaches.
-pub(super) fn integer(number: u64) -> Option<i64> {
-    i64::try_from(number).ok()
-}
-
 impl Step {
     pub fn new(transaction: Transaction) -> Result<Self, Rejection> {
         let Transaction { order, writes } = transaction;

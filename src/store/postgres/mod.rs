@@ -6,10 +6,16 @@
 
 mod address;
 mod apply;
+mod books;
 mod opening;
 mod outcome;
+mod personal;
+mod reads;
+mod reconciliation;
 mod roles;
+mod rows;
 mod schema;
+mod store;
 mod writer;
 
 use std::sync::{Mutex, PoisonError};
@@ -18,8 +24,6 @@ use deadpool_postgres::{Object, Pool, PoolError};
 
 use super::step::Step;
 use super::{Rejection, StoreError, Transaction};
-use crate::order::Timestamp;
-use apply::Session;
 use writer::Writer;
 
 pub use address::AddressError;
@@ -81,26 +85,6 @@ impl PostgresStore {
         // JSON is written here, by many, rather than by the few who flush.
         let steps = transactions.into_iter().map(Step::new).collect();
         writer.commit(steps).await
-    }
-
-    /// `Store::forget`.
-    async fn forget_all(
-        &self,
-        nonces_before: Timestamp,
-        keys_before: Timestamp,
-    ) -> Result<u64, StoreError> {
-        let mut forgotten = 0;
-        // In small bites, so that a clean-up never holds up a payment for long.
-        loop {
-            let connection = self.reader().await?;
-            let bite = apply::forget(&Session::new(&connection), nonces_before, keys_before)
-                .await
-                .map_err(|error| unavailable(&error))?;
-            forgotten += bite;
-            if bite == 0 {
-                return Ok(forgotten);
-            }
-        }
     }
 
     /// `Store::close`.

@@ -1,6 +1,6 @@
 //! What is taken once and forgotten after a while: nonces, idempotency keys, OAuth states.
 
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Row;
 
 use super::session::{Failure, Session, changed};
 use crate::order::{MerchantId, Timestamp};
@@ -217,28 +217,3 @@ fn idempotency_row(row: &Row, merchant: MerchantId, key: &str) -> Option<Idempot
         answer: status.zip(answer.map(Sealed)),
     })
 }
-
-/// Deletes at most one bite of what is old enough; 0 when nothing is left. Rows that another node is
-/// deleting are left to it.
-pub(in crate::store::postgres) async fn forget(
-    session: &Session<'_>,
-    nonces_before: Timestamp,
-    keys_before: Timestamp,
-) -> Result<u64, Error> {
-    let mut forgotten = 0;
-    for (sql, before) in [
-        (FORGET_NONCES, nonces_before),
-        (FORGET_OAUTH_STATES, nonces_before),
-        (FORGET_KEYS, keys_before),
-    ] {
-        forgotten += session.try_execute(sql, &[&before.as_millis()]).await?;
-    }
-    Ok(forgotten)
-}
-
-const FORGET_NONCES: &str = "DELETE FROM nonces WHERE (key_id, nonce) IN
-    (SELECT key_id, nonce FROM nonces WHERE seen_at < $1 LIMIT 500 FOR UPDATE SKIP LOCKED)";
-const FORGET_OAUTH_STATES: &str = "DELETE FROM oauth_states WHERE state_hash IN
-    (SELECT state_hash FROM oauth_states WHERE created_at < $1 LIMIT 500 FOR UPDATE SKIP LOCKED)";
-const FORGET_KEYS: &str = "DELETE FROM idempotency WHERE (merchant, key) IN
-    (SELECT merchant, key FROM idempotency WHERE started_at < $1 LIMIT 500 FOR UPDATE SKIP LOCKED)";

@@ -14,12 +14,12 @@ use tokio_postgres::Error;
 
 use super::outcome::{self, Mark};
 use crate::order::{AttemptNumber, Timestamp};
+use crate::store::rows::integer;
 use crate::store::step::{
-    AttemptRow, OrderStep, Step, Turn, actor_word, broken, delivery_word, integer, json, turn_of,
+    AttemptRow, OrderStep, Step, Turn, actor_word, broken, delivery_word, json, turn_of,
 };
 use crate::store::{Fence, OrderWrite, OutboxEntry, Rejection, Write, shard_hash};
 
-pub(super) use keys::forget;
 use session::changed;
 pub(super) use session::{Failure, Session};
 

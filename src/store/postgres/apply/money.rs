@@ -3,7 +3,8 @@
 use super::session::{Failure, Session, changed};
 use crate::order::{AccountId, Capture, Timestamp};
 use crate::store::Rejection;
-use crate::store::step::{MoneyRow, NewRefund, OrderStep, broken, integer};
+use crate::store::rows::integer;
+use crate::store::step::{MoneyRow, NewRefund, OrderStep, broken};
 
 /// Keeps the rows of every event of the step, in order. The step holds the order's row by now, so that
 /// nobody else adds to its captures or refunds meanwhile (M4).

@@ -2,7 +2,7 @@
 
 use super::session::{Failure, Session};
 use crate::order::Timestamp;
-use crate::store::step::integer;
+use crate::store::rows::integer;
 use crate::store::{Rejection, Write};
 
 pub(super) async fn apply(session: &Session<'_>, write: &Write) -> Result<(), Failure> {

@@ -2,7 +2,8 @@
 
 use super::session::{Failure, Session};
 use crate::order::{AccountId, OperatorHash, Timestamp};
-use crate::store::step::{broken, integer};
+use crate::store::rows::integer;
+use crate::store::step::broken;
 use crate::store::{AuditEntry, CHAIN_START};
 
 /// Held to the end of the transaction by whoever appends to the log: entries follow one another.

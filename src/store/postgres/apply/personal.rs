@@ -3,7 +3,8 @@
 use super::session::{Failure, Session, changed};
 use crate::order::{AccountId, OrderId, Timestamp};
 use crate::store::personal::{Cell, Resealed};
-use crate::store::step::{broken, integer, json};
+use crate::store::rows::integer;
+use crate::store::step::{broken, json};
 use crate::store::{Merchant, PERSONAL_FIELDS, Rejection};
 
 /// Compare and set: what was written meanwhile is under the newest key already.

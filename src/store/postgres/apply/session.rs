@@ -84,7 +84,8 @@ impl<'a> Session<'a> {
     }
 
     pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, Failure> {
-        Ok(self.try_execute(sql, params).await?)
+        let statement = self.client.prepare_cached(sql).await?;
+        Ok(self.client.execute(&statement, params).await?)
     }
 
     pub async fn one(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>, Failure> {
@@ -92,11 +93,6 @@ impl<'a> Session<'a> {
     }
 
     /// For what is no step, and cannot fall alone.
-    pub async fn try_execute(&self, sql: &str, params: Params<'_>) -> Result<u64, Error> {
-        let statement = self.client.prepare_cached(sql).await?;
-        self.client.execute(&statement, params).await
-    }
-
     pub async fn try_one(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>, Error> {
         let statement = self.client.prepare_cached(sql).await?;
         self.client.query_opt(&statement, params).await
