@@ -96,4 +96,5 @@ macro_rules! store_suite {
 }
 pub(crate) use store_suite;
 
+pub mod postgres;
 pub mod sqlite;
