@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::civil::Date;
 
-use super::{PostgresStore, books, reads, reconciliation, writer};
+use super::{PostgresStore, books, reads, reconciliation};
 use crate::order::{
     AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
 };
@@ -21,7 +21,7 @@ impl Store for PostgresStore {
         &self,
         transactions: Vec<Transaction>,
     ) -> Result<Vec<Result<(), Rejection>>, StoreError> {
-        writer::commit(self, transactions).await
+        self.commit_all(transactions).await
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError> {
@@ -215,8 +215,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        self.general.close();
-        self.callbacks.close();
+        self.close_all().await;
     }
 }
 
