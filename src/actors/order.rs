@@ -111,7 +111,6 @@ impl OrderActor {
         if done.committed {
             if let Some(stored) = &self.stored {
                 self.house
-                    .board
                     .announce(self.shard_number, self.id, stored.order.version);
             }
             if matches!(tell.request.command, Command::Claim { .. }) {
@@ -124,8 +123,10 @@ impl OrderActor {
             crash_point("c8");
         }
         let earlier = tell.call.as_ref().map(|call| call.urgency);
-        for effect in done.effects {
-            self.dispatch(effect, &tell.request.command, earlier);
+        // Whoever owns the order now does them by its row.
+        let is_ours = self.house.owns(self.shard_number);
+        for effect in done.effects.into_iter().filter(|_| is_ours) {
+            self.dispatch(effect, &tell.request.command, earlier, done.decided_at);
         }
         drop(done.rooms);
         if tell.class == Class::Tick {
@@ -150,7 +151,7 @@ impl OrderActor {
 
     /// Lets those who asked know of an answer, also where it changes nothing.
     fn hear(&self, command: &Command) {
-        let board = &self.house.board;
+        let house = &self.house;
         match command {
             Command::QueryAnswer { attempt, answer } => {
                 let asked_at = self
@@ -158,14 +159,14 @@ impl OrderActor {
                     .as_ref()
                     .and_then(|stored| stored.order.attempt(*attempt)?.queries.last_at);
                 let is_known = !matches!(answer, QueryAnswer::Unknown);
-                board.hear(self.shard_number, self.id, |heard| {
+                house.hear(self.shard_number, self.id, |heard| {
                     heard.query = asked_at.map(|at| (at, is_known)).or(heard.query);
                 });
             }
             Command::TradeAnswer {
                 answer: TradeAnswer::Unknown,
                 ..
-            } => board.hear(self.shard_number, self.id, |heard| {
+            } => house.hear(self.shard_number, self.id, |heard| {
                 heard.trades_unanswered += 1;
             }),
             _ => {}
@@ -174,7 +175,13 @@ impl OrderActor {
 
     /// Calls beside the actor. What is under way already is not asked again, but for a question: the
     /// heart judges an answer by when it asked last, so only the last question's answer may count.
-    fn dispatch(&mut self, effect: Effect, command: &Command, earlier: Option<Urgency>) {
+    fn dispatch(
+        &mut self,
+        effect: Effect,
+        command: &Command,
+        earlier: Option<Urgency>,
+        decided_at: Instant,
+    ) {
         self.under_way.retain(|(_, call)| call.strong_count() > 0);
         if matches!(effect, Effect::QueryTrade { .. }) {
             self.under_way.retain(|(other, call)| {
@@ -195,7 +202,7 @@ impl OrderActor {
             Effect::QueryTrade { .. } => {}
         }
         let urgency = Urgency::of(&effect, command, earlier, &stored.order);
-        if let Some(call) = effects::start(&self.house, stored, &effect, urgency) {
+        if let Some(call) = effects::start(&self.house, stored, &effect, urgency, decided_at) {
             self.under_way.push((effect, call));
         }
     }

@@ -15,9 +15,9 @@ use super::locks::Shared;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
 use crate::actors::ownership::Ownership;
+use crate::cluster::{self, Directory, Membership};
 use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
-use crate::locks::Locks;
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
@@ -78,16 +78,29 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         tracing::error!(%error, "the locks cannot be asked: no shard can be taken");
     }
     let locks = Arc::clone(&shared.locks);
-    let ownership = Ownership::claim(
-        config.cluster.shards,
-        lease,
-        locks.as_ref(),
-        foundation.store.as_ref(),
-        foundation.clock.as_ref(),
-        foundation.random.as_ref(),
-    )
-    .await
-    .map_err(|error| AppError::Start(error.to_string()))?;
+    let instance = u128::from_be_bytes(foundation.random.bytes());
+    let ownership = Ownership::new(instance, config.cluster.shards, false);
+    let membership = Arc::new(Membership::new(
+        cluster::Options {
+            node: config.node_id(),
+            internal_url: None,
+            shards: config.cluster.shards,
+            lease,
+        },
+        cluster::Parts {
+            store: Arc::clone(&foundation.store),
+            locks: Arc::clone(&locks),
+            clock: Arc::clone(&foundation.clock),
+            random: Arc::clone(&foundation.random),
+            ownership: ownership.clone(),
+            directory: Directory::default(),
+        },
+        None,
+    ));
+    membership
+        .join()
+        .await
+        .map_err(|error| AppError::Start(error.to_string()))?;
     let shards = actors::start(
         actors::Options {
             shards: config.cluster.shards,
@@ -130,6 +143,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             sealer: keys.sealer.clone(),
             clock: Arc::clone(&foundation.clock),
             random: Arc::clone(&foundation.random),
+            owned: {
+                let ownership = ownership.clone();
+                Arc::new(move || ownership.owned())
+            },
         },
     )
     .map_err(|error| AppError::Start(error.to_string()))?;
@@ -137,12 +154,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let stop = CancellationToken::new();
     let background = tokio_util::task::TaskTracker::new();
     background.spawn_local(nudge(&shards, &relay, stop.clone()));
-    background.spawn_local(keep_leases(
-        ownership.clone(),
-        lease,
-        Arc::clone(&locks),
-        stop.clone(),
-    ));
+    background.spawn_local({
+        let (membership, orders, stop) = (Arc::clone(&membership), shards.orders(), stop.clone());
+        async move { membership.run(Some(orders), stop).await }
+    });
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
     let reconciler = Reconciler::new(reconcile::Parts {
         store: Arc::clone(&foundation.store),
@@ -191,6 +206,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         metrics,
         draining: Arc::new(AtomicBool::new(false)),
         started: Arc::new(AtomicBool::new(false)),
+        not_ready: {
+            let membership = Arc::clone(&membership);
+            Arc::new(move || membership.not_ready())
+        },
     };
     let public_server = {
         let configure = http::routes::public_with(deps.clone(), limiters.clone());
@@ -260,8 +279,9 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         deps.streams.close();
         public.stop(true).await;
         commands.stop(true).await;
+        let orders = shards.orders();
         shards.stop(drain).await;
-        ownership.release(locks.as_ref()).await;
+        membership.leave(Some(&orders)).await;
         relay.stop().await;
         if let Some(demo) = demo {
             demo.stop().await;
@@ -354,21 +374,6 @@ fn settings(config: &Config, demo: Option<&DemoMode>) -> Settings {
             streams_per_address: limits.streams_per_address,
         },
         demo_wallet_url: demo.and_then(DemoMode::wallet_url),
-    }
-}
-
-/// Renews the leases three times in their life.
-async fn keep_leases(
-    ownership: Ownership,
-    lease: Duration,
-    locks: Arc<dyn Locks>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(lease / 3) => ownership.renew(lease, locks.as_ref()).await,
-        }
     }
 }
 

@@ -4,26 +4,30 @@
 use std::fmt::Write as _;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Params, params, params_from_iter};
 
-use super::books::{EVIDENCE, evidence_row};
-use super::rows::{Parsing, STATUSES, limit, unavailable};
-use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
-use crate::order::{Order, Timestamp};
-use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
-use crate::store::{
-    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
-    OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
+use super::rows::unavailable;
+use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
+use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::store::records::books::{EVIDENCE, evidence_row};
+use crate::store::records::{
+    IS_OLDEST, KEY, ORDER, OUTBOX, Read, idempotency_row, instance_row, key_row, merchant_row,
+    oauth_state_row, outbox_row, personal_value, setting_value, shard_row, stored_order,
+    timeline_entry, token_target,
 };
-
-pub(super) type Read<T> = Result<T, StoreError>;
+use crate::store::rows::{Columns, Parsing, STATUSES, limit};
+use crate::store::{
+    EvidenceRow, Fence, IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState,
+    OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoredOrder, TimelineEntry,
+    TokenTarget,
+};
 
 /// At most one row.
 pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    parse: impl Fn(&Row<'_>) -> Read<T>,
+    parse: impl Fn(&dyn Columns) -> Read<T>,
 ) -> Read<Option<T>> {
     connection
         .prepare_cached(sql)
@@ -36,7 +40,7 @@ pub(super) fn many<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    parse: impl Fn(&Row<'_>) -> Read<T>,
+    parse: impl Fn(&dyn Columns) -> Read<T>,
 ) -> Read<Vec<T>> {
     let found = || -> Result<Read<Vec<T>>, rusqlite::Error> {
         let mut statement = connection.prepare_cached(sql)?;
@@ -45,24 +49,6 @@ pub(super) fn many<T>(
             .collect::<Result<Read<Vec<T>>, _>>()
     };
     found().map_err(|error| unavailable(&error))?
-}
-
-const ORDER: &str = "SELECT id, merchant, version, status, state, snapshot FROM orders";
-
-fn stored_order(row: &Row<'_>) -> Read<StoredOrder> {
-    let row = Parsing::new("orders", row, "id");
-    let order: Order = row.json("state")?;
-    let columns_agree = order.id == row.parse("id")?
-        && order.terms.merchant == row.parse("merchant")?
-        && order.version == row.number::<u64>("version")?
-        && order.status() == row.word("status")?;
-    if !columns_agree {
-        return Err(row.wrong("id, merchant, version or status differ from the state beside them"));
-    }
-    Ok(StoredOrder {
-        order,
-        snapshot: row.json("snapshot")?,
-    })
 }
 
 pub(super) fn order(connection: &Connection, id: OrderId) -> Read<Option<StoredOrder>> {
@@ -147,12 +133,70 @@ pub(super) fn paid_order_for(
 
 const DUE: &str = "SELECT id FROM orders WHERE next_due_at <= ?1 ORDER BY next_due_at LIMIT ?2";
 
-pub(super) fn due(connection: &Connection, until: Timestamp, rows: usize) -> Read<Vec<OrderId>> {
-    many(
+pub(super) fn due(
+    connection: &Connection,
+    until: Timestamp,
+    owned: &Owned,
+    rows: usize,
+) -> Read<Vec<OrderId>> {
+    let mut due = many(
         connection,
         DUE,
         params![until.as_millis(), limit(rows)],
         |row| Parsing::new("orders", row, "id").parse("id"),
+    )?;
+    // One process has this file, and all shards or none: nothing hides behind what is left out.
+    due.retain(|id| owned.contains(*id));
+    Ok(due)
+}
+
+pub(super) fn versions(connection: &Connection, orders: &[OrderId]) -> Read<Vec<(OrderId, u64)>> {
+    let mut versions = Vec::with_capacity(orders.len());
+    for id in orders {
+        let version = one(
+            connection,
+            "SELECT id, version FROM orders WHERE id = ?1",
+            [id.to_string()],
+            |row| Parsing::new("orders", row, "id").number("version"),
+        )?;
+        versions.extend(version.map(|version| (*id, version)));
+    }
+    Ok(versions)
+}
+
+pub(super) fn shards(connection: &Connection) -> Read<Vec<ShardRow>> {
+    many(
+        connection,
+        "SELECT shard, epoch, instance FROM shards ORDER BY shard",
+        [],
+        shard_row,
+    )
+}
+
+pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Read<bool> {
+    let Fence::Owner {
+        shard,
+        epoch,
+        instance,
+    } = fence
+    else {
+        return Ok(true);
+    };
+    let stands = shards(connection)?;
+    Ok(stands.contains(&ShardRow {
+        shard,
+        epoch,
+        instance: Some(instance),
+    }))
+}
+
+pub(super) fn instances(connection: &Connection, now: Timestamp) -> Read<Vec<InstanceRow>> {
+    many(
+        connection,
+        "SELECT instance, node, internal_url, alive_until - ?1 AS left_ms FROM instances
+         ORDER BY instance",
+        [now.as_millis()],
+        instance_row,
     )
 }
 
@@ -162,18 +206,7 @@ pub(super) fn timeline(connection: &Connection, order: OrderId) -> Read<Vec<Time
         "SELECT order_id, version, position, at, actor, request_id, event FROM order_events
          WHERE order_id = ?1 ORDER BY version, position",
         [order.to_string()],
-        |row| {
-            let row = Parsing::new("order_events", row, "order_id");
-            Ok(TimelineEntry {
-                order,
-                version: row.number("version")?,
-                position: row.number("position")?,
-                at: row.time("at")?,
-                actor: row.word("actor")?,
-                request_id: row.get("request_id")?,
-                event: row.json("event")?,
-            })
-        },
+        timeline_entry,
     )
 }
 
@@ -186,11 +219,7 @@ pub(super) fn personal(
         connection,
         "SELECT order_id, sealed FROM personal WHERE order_id = ?1 AND slot = ?2",
         params![order.to_string(), slot],
-        |row| {
-            Parsing::new("personal", row, "order_id")
-                .get("sealed")
-                .map(Sealed)
-        },
+        personal_value,
     )
 }
 
@@ -203,29 +232,8 @@ pub(super) fn token(
         connection,
         "SELECT order_id, attempt FROM tokens WHERE kind = ?1 AND hash = ?2",
         params![kind.as_str(), hash.0],
-        |row| {
-            let row = Parsing::new("tokens", row, "order_id");
-            let attempt: Option<u16> = row.get("attempt")?;
-            Ok(TokenTarget {
-                order: row.parse("order_id")?,
-                attempt: attempt
-                    .map(|number| {
-                        AttemptNumber::new(number)
-                            .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))
-                    })
-                    .transpose()?,
-            })
-        },
+        token_target,
     )
-}
-
-fn merchant_row(row: &Row<'_>) -> Read<Merchant> {
-    let row = Parsing::new("merchants", row, "id");
-    let merchant: Merchant = row.json("record")?;
-    if merchant.id != row.parse("id")? {
-        return Err(row.wrong("id differs from the record beside it"));
-    }
-    Ok(merchant)
 }
 
 pub(super) fn merchant(connection: &Connection, id: MerchantId) -> Read<Option<Merchant>> {
@@ -246,21 +254,6 @@ pub(super) fn merchants(connection: &Connection) -> Read<Vec<Merchant>> {
     )
 }
 
-const KEY: &str = "SELECT id, merchant, sealed_secret, created_at, valid_until, last_used_at
-    FROM merchant_keys";
-
-fn key_row(row: &Row<'_>) -> Read<MerchantKey> {
-    let row = Parsing::new("merchant_keys", row, "id");
-    Ok(MerchantKey {
-        id: row.parse("id")?,
-        merchant: row.parse("merchant")?,
-        sealed_secret: Sealed(row.get("sealed_secret")?),
-        created_at: row.time("created_at")?,
-        valid_until: row.time_if_any("valid_until")?,
-        last_used_at: row.time_if_any("last_used_at")?,
-    })
-}
-
 pub(super) fn key(connection: &Connection, id: KeyId) -> Read<Option<MerchantKey>> {
     let sql = format!("{KEY} WHERE id = ?1");
     one(connection, &sql, [id.to_string()], key_row)
@@ -278,21 +271,10 @@ pub(super) fn idempotency(
 ) -> Read<Option<IdempotencyRow>> {
     one(
         connection,
-        "SELECT merchant, request_hash, started_at, status, answer FROM idempotency
+        "SELECT merchant, request_hash, instance, started_at, status, answer FROM idempotency
          WHERE merchant = ?1 AND key = ?2",
         params![merchant.to_string(), key],
-        |row| {
-            let row = Parsing::new("idempotency", row, "merchant");
-            let status: Option<u16> = row.get("status")?;
-            let answer: Option<Vec<u8>> = row.get("answer")?;
-            Ok(IdempotencyRow {
-                merchant,
-                key: key.to_owned(),
-                request_hash: row.bytes("request_hash")?,
-                started_at: row.time("started_at")?,
-                answer: status.zip(answer.map(Sealed)),
-            })
-        },
+        |row| idempotency_row(row, key),
     )
 }
 
@@ -305,30 +287,9 @@ pub(super) fn oauth_state(
         "SELECT order_id, attempt, account, created_at, code_hash, payer FROM oauth_states
          WHERE state_hash = ?1",
         [state_hash.0],
-        |row| {
-            let row = Parsing::new("oauth_states", row, "order_id");
-            let code = row.bytes_if_any("code_hash")?.map(TokenHash);
-            let payer = row.bytes_if_any("payer")?.map(u128::from_be_bytes);
-            Ok(OauthState {
-                state_hash,
-                order: row.parse("order_id")?,
-                attempt: AttemptNumber::new(row.number("attempt")?)
-                    .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))?,
-                account: AccountId::new(row.get::<String>("account")?),
-                created_at: row.time("created_at")?,
-                used: code.map(|code| (code, payer)),
-            })
-        },
+        |row| oauth_state_row(row, state_hash),
     )
 }
-
-pub(super) const OUTBOX: &str = "SELECT position, id, merchant, order_id, version, kind, body,
-    body_digest, created_at, state, tries, next_at, note FROM outbox AS entry";
-
-/// The condition of E3: no earlier event of the same order is still on its way.
-const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
-    WHERE earlier.order_id = entry.order_id AND earlier.state = 'pending'
-      AND (earlier.version, earlier.id) < (entry.version, entry.id))";
 
 /// Whose events are on their way: a hop over the index per merchant, not a look at every event.
 const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
@@ -338,28 +299,6 @@ const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
                 WHERE state = 'pending' AND merchant > waiting.merchant)
         FROM waiting WHERE waiting.merchant IS NOT NULL)
     SELECT merchant FROM waiting WHERE merchant IS NOT NULL";
-
-pub(super) fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
-    let row = Parsing::new("outbox", row, "id");
-    Ok(OutboxEntry {
-        id: row.parse("id")?,
-        merchant: row.parse("merchant")?,
-        order: row.parse("order_id")?,
-        version: row.number("version")?,
-        kind: row.word("kind")?,
-        body: Sealed(row.get("body")?),
-        created_at: row.time("created_at")?,
-        state: row.word("state")?,
-        tries: row.number("tries")?,
-        next_at: row.time_if_any("next_at")?,
-        note: row.get("note")?,
-        body_digest: if row.get::<Vec<u8>>("body_digest")?.is_empty() {
-            None
-        } else {
-            Some(BodyDigest(row.bytes("body_digest")?))
-        },
-    })
-}
 
 fn outbox_due_of_one() -> String {
     format!(
@@ -377,6 +316,7 @@ fn merchants_with_pending(connection: &Connection) -> Read<Vec<String>> {
 pub(super) fn outbox_due(
     connection: &Connection,
     now: Timestamp,
+    owned: &Owned,
     rows: usize,
     per_merchant: usize,
 ) -> Read<Vec<OutboxEntry>> {
@@ -389,7 +329,8 @@ pub(super) fn outbox_due(
             params![merchant, now.as_millis(), limit(per_merchant.min(rows))],
             outbox_row,
         )?;
-        ranked.extend(due.into_iter().enumerate());
+        let due = due.into_iter().filter(|entry| owned.contains(entry.order));
+        ranked.extend(due.enumerate());
     }
     // Everybody's first before anybody's second.
     ranked.sort_by_key(|(rank, entry)| (*rank, entry.next_at, entry.id));
@@ -487,7 +428,7 @@ pub(super) fn setting(connection: &Connection, name: &str) -> Read<Option<String
         connection,
         "SELECT name, value FROM settings WHERE name = ?1",
         [name],
-        |row| Parsing::new("settings", row, "name").get("value"),
+        setting_value,
     )
 }
 
