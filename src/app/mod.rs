@@ -13,6 +13,7 @@ mod locks;
 mod memory;
 mod node;
 mod personal;
+mod school;
 mod simulation;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use foundation::migrate;
 pub use locks::{redis_settings, shared_limits};
 pub use node::serve;
+pub use school::{School, school};
 pub use simulation::{Simulation, simulate};
 
 use crate::config::{Config, Mode};

@@ -409,7 +409,9 @@ fn welcome(config: &Config, demo: Option<&super::demo_mode::Open>) -> String {
         let _ = writeln!(text, "  {what:<28} {address}");
     };
     if let Some(demo) = demo {
-        line("open this first: demo school", &demo.demo_url());
+        if let Some(school) = demo.school_url() {
+            line("open this first: demo school", &school);
+        }
         if let Some(wallet) = demo.wallet_url() {
             line("simulated wallets", &wallet);
         }
@@ -420,7 +422,7 @@ fn welcome(config: &Config, demo: Option<&super::demo_mode::Open>) -> String {
         "metrics and health",
         &format!("http://{}/metrics", config.admin.listen),
     );
-    if demo.is_some() {
+    if demo.is_some_and(|demo| demo.school_url().is_some()) {
         text.push_str(
             "\nPress 点击缴费 there, then the wallet link under the code: scan, confirm, pay.\nStop with Ctrl-C.\n",
         );
