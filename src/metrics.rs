@@ -101,6 +101,11 @@ pub const ALL: &[Metric] = &[
         &["limit"],
         "Requests refused by a rate limit.",
     ),
+    counter(
+        "enrollpay_ratelimit_fallbacks_total",
+        &[],
+        "Rate limits that this node decided alone, because Redis did not answer.",
+    ),
     gauge("enrollpay_sse_streams", &[], "Open live pages."),
     counter(
         "enrollpay_manual_queries_total",
@@ -233,6 +238,26 @@ pub const ALL: &[Metric] = &[
         &[],
         "Time from letting shards go until others may claim them.",
     ),
+    counter(
+        "enrollpay_peer_calls_total",
+        &["kind", "outcome"],
+        "Calls to other nodes; lost: without a proven answer, the node may have heard.",
+    ),
+    histogram(
+        "enrollpay_peer_call_duration_seconds",
+        &["kind"],
+        "Time of a call to another node.",
+    ),
+    counter(
+        "enrollpay_peer_refused_total",
+        &["reason"],
+        "Requests to the cluster's listener that were not let in.",
+    ),
+    counter(
+        "enrollpay_peer_news_dropped_total",
+        &[],
+        "News and subscriptions for other nodes that were not delivered: they read the store.",
+    ),
     gauge(
         "enrollpay_locks_unanswered",
         &[],
@@ -252,6 +277,17 @@ pub const ALL: &[Metric] = &[
         "enrollpay_store_rejections_total",
         &["reason"],
         "Transactions that the store refused.",
+    ),
+    // locks
+    histogram(
+        "enrollpay_lock_command_duration_seconds",
+        &["operation"],
+        "From a lock command to its answer, its repetitions included.",
+    ),
+    counter(
+        "enrollpay_lock_commands_total",
+        &["operation", "outcome"],
+        "Lock commands to Redis, by what was answered; unknown: nothing.",
     ),
     // personal data
     counter(
@@ -423,6 +459,10 @@ pub const FROM_ZERO: &[(&str, &[(&str, &str)])] = &[
     ("enrollpay_attention_total", &[("why", "closing_stuck")]),
     ("enrollpay_scans_total", &[("outcome", "claimed")]),
     ("enrollpay_manual_queries_total", &[("outcome", "found")]),
+    (
+        "enrollpay_lock_commands_total",
+        &[("operation", "acquire"), ("outcome", "unknown")],
+    ),
     (
         "enrollpay_callbacks_total",
         &[("provider", "wechatpay"), ("outcome", "recorded")],

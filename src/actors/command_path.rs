@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::committer::Lane;
 use super::effects::account_of;
 use super::house::House;
 use super::line::Room;
@@ -36,6 +39,8 @@ pub(super) struct Done {
     pub answered: Answered,
     /// They may leave now.
     pub effects: Vec<Effect>,
+    /// The heart counts their time from here: a commit that took long leaves them less of it.
+    pub decided_at: Instant,
     pub committed: bool,
     /// Room for the effects; given back once they wait in their lines.
     pub rooms: Vec<Room>,
@@ -49,6 +54,7 @@ impl Done {
             stored,
             answered: Err(error),
             effects: Vec::new(),
+            decided_at: Instant::now(),
             committed: false,
             rooms: Vec::new(),
             waits_for_room: false,
@@ -64,6 +70,7 @@ impl Done {
             }),
             stored: Some(stored),
             effects,
+            decided_at: Instant::now(),
             committed,
             rooms: Vec::new(),
             waits_for_room: false,
@@ -102,6 +109,7 @@ pub(super) async fn carry_out(
                 Err(error) => return Done::failed(None, OrdersError::Store(error)),
             },
         };
+        let decided_at = Instant::now();
         let now = house.parts.clock.now();
         let outcome = decide(&stored.order, &request.command, now);
         // What is committed meets the row; what changes nothing has to be held against it.
@@ -127,6 +135,7 @@ pub(super) async fn carry_out(
                     Step::Committed(after) => {
                         let mut done = Done::with(after, Verdict::Applied, effects);
                         done.rooms = rooms;
+                        done.decided_at = decided_at;
                         return done;
                     }
                     Step::DecideAgain(rejection) => {
@@ -276,8 +285,10 @@ async fn commit(
         }),
         writes: request.writes.clone(),
     };
-    let is_tick = matches!(request.command, Command::Tick);
-    match house.commit(shard, transaction, is_tick).await {
+    match house
+        .commit(shard, transaction, lane_of(&request.command))
+        .await
+    {
         Ok(Ok(())) => {}
         Ok(Err(
             rejection @ (Rejection::VersionMoved
@@ -313,6 +324,14 @@ async fn commit(
     Step::Committed(after)
 }
 
+const fn lane_of(command: &Command) -> Lane {
+    match command {
+        Command::Tick => Lane::Ticks,
+        command if is_fact(command) => Lane::Facts,
+        _ => Lane::Asked,
+    }
+}
+
 /// The command changes nothing. What must be kept all the same is committed before the answer.
 async fn alone(
     house: &House,
@@ -333,7 +352,8 @@ async fn alone(
             order: None,
             writes,
         };
-        let error = match house.commit(shard, transaction, false).await {
+        let lane = lane_of(&request.command);
+        let error = match house.commit(shard, transaction, lane).await {
             Ok(Ok(())) => None,
             Ok(Err(rejection)) => Some(OrdersError::Rejected(rejection)),
             Err(error) => Some(OrdersError::Store(error)),

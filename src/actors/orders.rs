@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::admission::Class;
 use super::command_path::{carry_out, timeline};
+use super::committer::Lane;
 use super::house::House;
 use super::messages::{Call, LetGo, Tell};
 use super::ownership::{Ownership, is_fact};
@@ -93,7 +94,7 @@ impl Orders {
             writes: new.writes,
         };
         crash_point("c1");
-        match house.commit(shard, transaction, false).await {
+        match house.commit(shard, transaction, Lane::Asked).await {
             Ok(Ok(())) => {}
             Ok(Err(Rejection::FenceMoved)) => {
                 house.options.ownership.lose_pair(fence);
@@ -134,7 +135,7 @@ impl Orders {
         }
         match asking {
             Asking::Tell => self.ask_actor(id, request, None).await,
-            Asking::Query => self.query_here(id, request).await,
+            Asking::Query => self.query_here(id, request, false).await,
         }
     }
 
@@ -158,13 +159,19 @@ impl Orders {
     /// committed in any case.
     pub async fn query(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
         if self.house.owns(self.house.shard_of(id)) {
-            self.query_here(id, request).await
+            self.query_here(id, request, true).await
         } else {
             self.ask(id, request, None, Asking::Query).await
         }
     }
 
-    async fn query_here(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
+    /// `may_pass`: to another node, should the order be its by the time that it is asked.
+    async fn query_here(
+        &self,
+        id: OrderId,
+        request: Request,
+        may_pass: bool,
+    ) -> Result<Reply, OrdersError> {
         let shard = self.house.shard_of(id);
         loop {
             if let Some(reply) = self.shared(id, &request.command) {
@@ -172,7 +179,8 @@ impl Orders {
                 return Ok(reply);
             }
             match self.house.board.join(shard, id) {
-                Flight::Lead(_lead) => return self.tell(id, request).await,
+                Flight::Lead(_lead) if may_pass => return self.tell(id, request).await,
+                Flight::Lead(_lead) => return self.ask_actor(id, request, None).await,
                 Flight::Follow(mut lead) => {
                     // Ends with its leader, who never says anything.
                     let _ = lead.changed().await;
@@ -213,7 +221,7 @@ impl Orders {
             order: None,
             writes: request.writes,
         };
-        match house.commit(shard, transaction, false).await {
+        match house.commit(shard, transaction, Lane::Asked).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(rejection)) => Err(OrdersError::Rejected(rejection)),
             Err(error) => Err(OrdersError::Store(error)),
@@ -319,13 +327,8 @@ impl Orders {
             pending: None,
             call,
         });
-        answered.await.unwrap_or_else(|_| {
-            Err(if house.is_closed() {
-                OrdersError::Stopping
-            } else {
-                OrdersError::ActorLost
-            })
-        })
+        // Though the house may have closed meanwhile: the command may be committed.
+        answered.await.unwrap_or(Err(OrdersError::ActorLost))
     }
 
     /// The order as last committed, from its actor's memory or the store; starts no actor.
@@ -373,6 +376,12 @@ impl Orders {
         }
     }
 
+    /// What is known of an order without asking anybody: its version (0: none), and the provider's
+    /// latest answers.
+    pub fn known(&self, id: OrderId) -> (u64, Heard) {
+        self.house.board.known(self.house.shard_of(id), id)
+    }
+
     /// Does anybody here wait for news of this order?
     pub fn watches(&self, id: OrderId) -> bool {
         self.house.board.watches(self.house.shard_of(id), id)
@@ -401,10 +410,12 @@ impl Orders {
                         .and_then(|all| all.get(usize::from(shard)))
                 {
                     address.do_send(Tell::tick(id, None));
+                    // The payment that it tells of has an event, perhaps.
+                    house.outbox_written.send_modify(|written| *written += 1);
                 }
             }
             News::Heard(heard) => {
-                house.board.hear(shard, id, |known| *known = heard);
+                house.board.hear(shard, id, |known| known.learn(heard));
             }
         }
     }
@@ -447,12 +458,20 @@ impl Orders {
         tokio::time::timeout(patience, all_left).await.is_ok()
     }
 
+    /// So many nodes ask the providers: each keeps to its part of every account's budget.
+    pub fn share_budgets(&self, nodes: u32) {
+        for line in self.house.lines.values() {
+            line.share(nodes);
+        }
+    }
+
     /// Shards have become ours: what is due of them is looked for now.
     pub fn look_for_due(&self) {
         self.house.look.notify_one();
     }
 
-    /// How many webhook events were written since the start: a hint that wakes the relay.
+    /// How many webhook events were written since the start, or may have been: a hint that wakes the
+    /// relay.
     pub fn outbox_written(&self) -> watch::Receiver<u64> {
         self.house.outbox_written.subscribe()
     }

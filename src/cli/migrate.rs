@@ -1,11 +1,11 @@
 //! `enrollpay migrate`
 
 use super::Failure;
+use crate::app;
 use crate::config::Config;
-use crate::store::sqlite::SqliteStore;
 
 pub(super) fn run(config: &Config) -> Result<(), Failure> {
-    SqliteStore::migrate(config.store_path()).map_err(Failure::new)?;
-    eprintln!("the store's schema is up to date");
+    let version = app::migrate(config).map_err(Failure::new)?;
+    eprintln!("the store's schema is up to date: version {version}");
     Ok(())
 }
