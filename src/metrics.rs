@@ -214,6 +214,11 @@ pub const ALL: &[Metric] = &[
     // store
     // cluster
     gauge(
+        "enrollpay_shards",
+        &[],
+        "Shards that there are, whoever owns them.",
+    ),
+    gauge(
         "enrollpay_shards_owned",
         &[],
         "Shards that this node writes for.",

@@ -1,7 +1,7 @@
 //! The keys of this gateway: from the configuration, or, in demo mode, made at the first start.
 
 use super::demo_keys::DemoKeys;
-use super::{AppError, Foundation};
+use super::{AppError, Foundation, accounts};
 use crate::config::{Config, ConfigError, Mode, Secrets};
 use crate::sealing::Sealer;
 
@@ -14,12 +14,12 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn of(config: &Config, foundation: &Foundation) -> Result<Self, AppError> {
         let demo = match config.mode {
-            Mode::Demo => Some(DemoKeys::at(
+            Mode::Demo if lacks_something(config) => Some(DemoKeys::at(
                 &config.data_folder().join("demo-keys.json"),
                 foundation.clock.as_ref(),
                 foundation.random.as_ref(),
             )?),
-            Mode::Production => None,
+            Mode::Demo | Mode::Production => None,
         };
         let made = demo.as_ref().map(DemoKeys::symmetric).transpose()?;
         let mut field: Vec<(u8, [u8; 32])> = config
@@ -53,4 +53,17 @@ impl Keys {
             demo,
         })
     }
+}
+
+/// Does the configuration leave anything for demo mode to make? Several nodes could not share that.
+const fn lacks_something(config: &Config) -> bool {
+    let Secrets {
+        field_keys,
+        index_key,
+        token_key,
+    } = &config.secrets;
+    accounts::needs_simulators(config)
+        || field_keys.is_empty()
+        || index_key.is_none()
+        || token_key.is_none()
 }

@@ -554,6 +554,7 @@ impl Membership {
     fn tell_gauges(&self, nodes: u32) {
         let owned = (0..self.options.shards).filter(|shard| self.owns(*shard));
         let owned = u32::try_from(owned.count()).unwrap_or(u32::MAX);
+        metrics::gauge!("enrollpay_shards").set(self.options.shards);
         metrics::gauge!("enrollpay_shards_owned").set(owned);
         metrics::gauge!("enrollpay_nodes_alive").set(nodes);
     }

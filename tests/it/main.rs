@@ -35,6 +35,7 @@ mod servers;
 mod simulator;
 mod store;
 mod support;
+mod trial;
 mod vectors_alipay;
 mod vectors_wechatpay;
 mod webhooks;
