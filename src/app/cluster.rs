@@ -81,7 +81,7 @@ impl Part {
         background.spawn_local({
             let membership = Arc::clone(&self.membership);
             let (orders, stop) = (orders.clone(), stop.clone());
-            async move { membership.run(orders, stop).await }
+            async move { membership.run(Some(orders), stop).await }
         });
         let Some((peers, listener)) = self.peers.as_ref().zip(self.listener.take()) else {
             return Ok(None);

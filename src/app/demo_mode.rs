@@ -18,12 +18,14 @@ use crate::simulator::{self, Simulator};
 /// The simulators, before the gateway serves; they are absent where accounts are configured.
 pub(super) struct DemoMode {
     simulator: Option<Simulator>,
+    /// Where simulators that are not ours are.
+    elsewhere: Option<String>,
 }
 
-/// Everything of the demo, while the gateway serves.
+/// Everything of the demo, while the gateway serves; the school may be another process.
 pub(super) struct Open {
     mode: DemoMode,
-    demo: Demo,
+    school: Option<Demo>,
 }
 
 impl DemoMode {
@@ -40,7 +42,11 @@ impl DemoMode {
             .as_ref()
             .filter(|_| accounts::needs_simulators(config))
         else {
-            return Ok(Some(Self { simulator: None }));
+            let elsewhere = config.simulator.url.as_deref();
+            return Ok(Some(Self {
+                simulator: None,
+                elsewhere: elsewhere.map(|url| url.trim_end_matches('/').to_owned()),
+            }));
         };
         let options = simulator::Options {
             state_file: Some(config.data_folder().join("simulator.json")),
@@ -55,6 +61,7 @@ impl DemoMode {
                 .map_err(|error| AppError::Demo(format!("simulator.listen: {error}")))?;
         Ok(Some(Self {
             simulator: Some(simulator),
+            elsewhere: None,
         }))
     }
 
@@ -65,21 +72,29 @@ impl DemoMode {
 
     pub(super) fn wallet_url(&self) -> Option<String> {
         self.simulator_origin()
+            .or(self.elsewhere.as_deref())
             .map(|origin| format!("{origin}/wallet"))
     }
 
-    /// Registers the demo school, where this was not done before, and opens it.
+    /// Registers the demo school, where this was not done before, and opens it, unless it is another
+    /// process.
     pub(super) async fn open(
         self,
         config: &Config,
         foundation: &Foundation,
         keys: &Keys,
     ) -> Result<Open, AppError> {
+        let Some(listen) = config.demo.listen else {
+            return Ok(Open {
+                mode: self,
+                school: None,
+            });
+        };
         let merchant = demo_merchant(config, foundation, keys).await?;
         let member = |name: &str| merchant[name].as_str().unwrap_or_default().to_owned();
         let demo = demo::start(
             demo::Options {
-                listen: free_or_any(config.demo.listen),
+                listen: free_or_any(listen),
                 gateway_url: config.public_url(),
                 key_id: member("key_id"),
                 secret: SecretString::from(member("secret")),
@@ -104,13 +119,17 @@ impl DemoMode {
                 },
             )
             .await?;
-        Ok(Open { mode: self, demo })
+        Ok(Open {
+            mode: self,
+            school: Some(demo),
+        })
     }
 }
 
 impl Open {
-    pub(super) fn demo_url(&self) -> String {
-        format!("http://{}/", self.demo.address())
+    pub(super) fn school_url(&self) -> Option<String> {
+        let school = self.school.as_ref()?;
+        Some(format!("http://{}/", school.address()))
     }
 
     pub(super) fn wallet_url(&self) -> Option<String> {
@@ -118,7 +137,9 @@ impl Open {
     }
 
     pub(super) async fn stop(self) {
-        self.demo.stop().await;
+        if let Some(school) = self.school {
+            school.stop().await;
+        }
         if let Some(simulator) = self.mode.simulator {
             simulator.stop().await;
         }

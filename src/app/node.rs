@@ -16,7 +16,7 @@ use super::keys::Keys;
 use super::locks::Shared;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
-use crate::config::{Config, LogFormat, Mode};
+use crate::config::{Config, LogFormat, Mode, StoreKind};
 use crate::http::{self, Deps, Settings, admin};
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
@@ -55,7 +55,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     config.admin.listen = local(&monitoring)?;
     let config = config;
 
-    let foundation = Foundation::open(&config)?;
+    let foundation = Foundation::open(&config).await?;
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
     super::personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
@@ -85,6 +85,11 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             threads: match config.shards.threads {
                 0 => cores(),
                 threads => threads,
+            },
+            flushes: match config.store_kind() {
+                // One writer, who gathers from all threads.
+                StoreKind::Sqlite(_) => 1,
+                StoreKind::Postgres(_) => 4,
             },
             mailbox: config.limits.mailbox,
             live_orders: config.limits.live_orders,
@@ -261,7 +266,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         // money is recorded as ever. Alone, we finish first.
         let has_others = membership.has_others();
         if has_others {
-            membership.leave(&orders).await;
+            membership.leave(Some(&orders)).await;
         }
         // Live pages would hold the listener for its whole patience: they go first.
         deps.streams.close();
@@ -269,7 +274,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         commands.stop(true).await;
         shards.stop(drain).await;
         if !has_others {
-            membership.leave(&orders).await;
+            membership.leave(Some(&orders)).await;
         }
         relay.stop().await;
         if let Some(demo) = demo {
@@ -404,7 +409,9 @@ fn welcome(config: &Config, demo: Option<&super::demo_mode::Open>) -> String {
         let _ = writeln!(text, "  {what:<28} {address}");
     };
     if let Some(demo) = demo {
-        line("open this first: demo school", &demo.demo_url());
+        if let Some(school) = demo.school_url() {
+            line("open this first: demo school", &school);
+        }
         if let Some(wallet) = demo.wallet_url() {
             line("simulated wallets", &wallet);
         }
@@ -415,7 +422,7 @@ fn welcome(config: &Config, demo: Option<&super::demo_mode::Open>) -> String {
         "metrics and health",
         &format!("http://{}/metrics", config.admin.listen),
     );
-    if demo.is_some() {
+    if demo.is_some_and(|demo| demo.school_url().is_some()) {
         text.push_str(
             "\nPress 点击缴费 there, then the wallet link under the code: scan, confirm, pay.\nStop with Ctrl-C.\n",
         );

@@ -35,9 +35,11 @@ pub(super) struct Call {
     credentials: Option<PathBuf>,
 }
 
-struct Credentials {
-    key_id: String,
-    secret: SecretString,
+/// What `merchant create` printed.
+pub(super) struct Credentials {
+    pub(super) key_id: String,
+    pub(super) secret: SecretString,
+    pub(super) webhook_secret: Option<SecretString>,
 }
 
 impl Call {
@@ -141,6 +143,7 @@ impl Call {
             return Ok(Credentials {
                 key_id,
                 secret: secret.into(),
+                webhook_secret: None,
             });
         }
         read_credentials(&crate::app::demo_merchant_file(config)).map_err(|failure| {
@@ -152,7 +155,7 @@ impl Call {
     }
 }
 
-fn read_credentials(path: &Path) -> Result<Credentials, Failure> {
+pub(super) fn read_credentials(path: &Path) -> Result<Credentials, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     let value: Value = serde_json::from_str(&text).map_err(Failure::new)?;
@@ -167,6 +170,7 @@ fn read_credentials(path: &Path) -> Result<Credentials, Failure> {
     Ok(Credentials {
         key_id: member("key_id")?,
         secret: SecretString::from(member("secret")?),
+        webhook_secret: value["webhook_secret"].as_str().map(SecretString::from),
     })
 }
 

@@ -12,6 +12,7 @@ mod output;
 mod personal;
 mod reconcile;
 mod refund;
+mod school;
 mod serve;
 mod simulate;
 
@@ -82,6 +83,8 @@ enum Command {
     Call(call::Call),
     /// The provider simulators alone, for tests and load on another port.
     Simulate(simulate::Simulate),
+    /// The demo enrolment system alone, as one merchant of a gateway.
+    School(school::School),
     /// Compare a provider's bill of one day with our books, and record what is missing here.
     Reconcile(reconcile::Reconcile),
 }
@@ -158,6 +161,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Personal(personal) => personal.run(&load()?, operator.as_deref(), format),
         Command::Call(call) => call.run(&load()?),
         Command::Simulate(simulate) => simulate.run(),
+        Command::School(school) => school.run(&load()?),
     }
 }
 

@@ -136,7 +136,7 @@ impl Membership {
     }
 
     /// Goes round until `stop`: three times in a lease, and whenever something may have changed.
-    pub async fn run(&self, orders: Orders, stop: CancellationToken) {
+    pub async fn run(&self, orders: Option<Orders>, stop: CancellationToken) {
         loop {
             let pause = if self.state.lock().await.in_a_hurry {
                 HURRY.min(self.options.lease / 3)
@@ -150,7 +150,7 @@ impl Membership {
                 () = self.parts.ownership.lost() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.round(Some(&orders)).await {
+            if let Err(error) = self.round(orders.as_ref()).await {
                 tracing::warn!(%error, "who owns which shard could not be read or written");
             }
         }
@@ -166,8 +166,9 @@ impl Membership {
         if self.leaving.load(Ordering::Acquire) {
             return Some("this node is leaving the cluster");
         }
-        (!self.locks_answered.load(Ordering::Acquire))
-            .then_some("locks.url: the locks do not answer, so no shard can be claimed")
+        let of_use = self.locks_answered.load(Ordering::Acquire)
+            || (0..self.options.shards).any(|shard| self.owns(shard));
+        (!of_use).then_some("locks.url: the locks do not answer, so no shard can be claimed")
     }
 
     /// Is there another node that could take over at once?
@@ -177,13 +178,13 @@ impl Membership {
     }
 
     /// Gives everything back, so that others need not wait for its end (reliability §4.5).
-    pub async fn leave(&self, orders: &Orders) {
+    pub async fn leave(&self, orders: Option<&Orders>) {
         self.leaving.store(true, Ordering::Release);
         let _one_at_a_time = self.state.lock().await;
         let mine: Vec<_> = (0..self.options.shards)
             .filter(|shard| self.owns(*shard))
             .collect();
-        self.give_away(&mine, Some(orders)).await;
+        self.give_away(&mine, orders).await;
         let gone = Write::InstanceGone {
             instance: self.instance(),
         };
@@ -236,9 +237,11 @@ impl Membership {
         self.forget_the_dead(&instances).await?;
 
         self.drop_what_was_taken(&rows, orders).await;
-        self.renew().await;
-        self.give_away_what_others_should_have(&mut state, &alive, orders)
-            .await;
+        // While the locks are silent nobody could take what is given away.
+        if self.renew().await {
+            self.give_away_what_others_should_have(&mut state, &alive, orders)
+                .await;
+        }
         self.claim_what_is_free(&mut state, &rows, &alive).await?;
         if state.in_a_hurry && !self.is_shared() {
             state.in_a_hurry = false;
@@ -319,13 +322,15 @@ impl Membership {
     }
 
     /// A lease that is lost takes nothing away: the store's pair decides. Where it is free again, this
-    /// sets it again.
-    async fn renew(&self) {
+    /// sets it again. Returns whether the locks answered.
+    async fn renew(&self) -> bool {
         let mine: Vec<_> = (0..self.options.shards)
             .filter(|shard| self.owns(*shard))
             .collect();
         let before = Instant::now();
+        let mut answered = true;
         for (shard, held) in mine.iter().zip(self.acquire(&mine).await) {
+            answered &= held != Acquired::Unknown;
             match held {
                 Acquired::Mine => self.parts.ownership.keep(*shard, self.sure_until(before)),
                 Acquired::Anothers | Acquired::Unknown => {
@@ -333,6 +338,7 @@ impl Membership {
                 }
             }
         }
+        answered
     }
 
     /// Less than the lease, by a margin and by the time that the answer took (reliability §4.2).

@@ -366,13 +366,17 @@ pub struct Retention {
 pub struct Simulator {
     #[serde(deserialize_with = "lenient::plain")]
     pub listen: SocketAddr,
+    /// Where simulators that run by themselves are, for links to their wallets.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub url: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Demo {
-    #[serde(deserialize_with = "lenient::plain")]
-    pub listen: SocketAddr,
+    /// `None`: the demo enrolment system does not run beside this node.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -5,8 +5,12 @@ mod audit;
 mod books;
 mod ownership;
 pub mod personal;
+pub mod postgres;
 pub mod reconciliation;
+mod records;
+mod rows;
 pub mod sqlite;
+mod step;
 mod wire;
 
 use std::fmt;

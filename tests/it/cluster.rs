@@ -1,6 +1,9 @@
 //! Several nodes on one store: who owns what, what is passed to whom, and what becomes of it when one
 //! of them goes.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "leases last in real time")]
 
+mod membership;
 mod messages;
 mod node;
 mod secret;
@@ -147,7 +150,7 @@ async fn pages_follow_their_order_through_a_hand_over() {
     let id = cluster.order(&nodes[0]).await;
     let mut watchers: Vec<_> = nodes.iter().map(|node| node.orders.watch(id)).collect();
     let first = nodes.remove(0);
-    first.membership.leave(&first.orders).await;
+    first.membership.leave(Some(&first.orders)).await;
     eventually(async || nodes.iter().any(|node| node.owns(id))).await;
     // Its pages are still open there for a moment: it hears, too.
     let asker = nodes.iter().find(|node| !node.owns(id)).unwrap();
@@ -177,7 +180,7 @@ async fn a_node_that_leaves_hands_over_and_no_command_is_lost() {
     }
     let began = Instant::now();
     let leave = async {
-        leaving.membership.leave(&leaving.orders).await;
+        leaving.membership.leave(Some(&leaving.orders)).await;
         eventually(async || staying.owned() == usize::from(SHARDS)).await;
         began.elapsed()
     };
@@ -262,7 +265,7 @@ async fn commands_during_a_rebalance_take_effect_once_or_not_at_all() {
     let rebalance = async {
         let third = cluster.node(3).await;
         tokio::time::sleep(Duration::from_millis(150)).await;
-        nodes[0].membership.leave(&nodes[0].orders).await;
+        nodes[0].membership.leave(Some(&nodes[0].orders)).await;
         third
     };
     let (answers, third) = tokio::join!(join_all(telling), rebalance);

@@ -1,8 +1,4 @@
 //! The servers that tests lean on behave as the failures they stand for.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test may stop where its own set-up fails"
-)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -38,9 +38,9 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("re
 /// The names of what this room measures.
 pub mod metric {
     /// From a lock command to its answer, its repetitions included, by `operation`.
-    pub const DURATION: &str = "enrollpay_lock_command_duration_seconds";
+    pub const LOCK_DURATION: &str = "enrollpay_lock_command_duration_seconds";
     /// Lock commands, by `operation` and `outcome`.
-    pub const COMMANDS: &str = "enrollpay_lock_commands_total";
+    pub const LOCK_COMMANDS: &str = "enrollpay_lock_commands_total";
 }
 
 /// How Redis is run.
@@ -180,7 +180,7 @@ impl RedisLocks {
         match held {
             Ok(Some(held)) if held == value => Acquired::Mine,
             Ok(Some(_)) => Acquired::Anothers,
-            // It ended between the script's two commands.
+            // A script sees one moment, so the key cannot have ended within it. If it has, who knows.
             Ok(None) => Acquired::Unknown,
             Err(error) => {
                 tracing::warn!(name, %error, "a lock could not be asked for");
@@ -254,9 +254,9 @@ impl Locks for RedisLocks {
 }
 
 fn measure(operation: &'static str, outcome: &'static str, asked: Instant) {
-    metrics::histogram!(metric::DURATION, "operation" => operation)
+    metrics::histogram!(metric::LOCK_DURATION, "operation" => operation)
         .record(asked.elapsed().as_secs_f64());
-    metrics::counter!(metric::COMMANDS, "operation" => operation, "outcome" => outcome)
+    metrics::counter!(metric::LOCK_COMMANDS, "operation" => operation, "outcome" => outcome)
         .increment(1);
 }
 

@@ -177,7 +177,7 @@ impl Cluster {
         actix::spawn({
             let (membership, orders, stop) =
                 (Arc::clone(&membership), orders.clone(), stop.clone());
-            async move { membership.run(orders, stop).await }
+            async move { membership.run(Some(orders), stop).await }
         });
         actix::spawn({
             let (peers, stop) = (peers.clone(), stop.clone());

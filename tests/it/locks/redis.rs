@@ -154,7 +154,7 @@ async fn a_renewal_prolongs_the_lease() {
     let redis = empty();
     let locks = locks_at(&redis.url());
     locks.acquire("a", MINE, Duration::from_secs(3)).await;
-    locks.acquire("a", MINE, Duration::from_secs(60)).await;
+    locks.acquire("a", MINE, Duration::from_mins(1)).await;
     let left: u64 = ask(&redis.url(), "PTTL enrollpay:a");
     assert!(left > 50_000, "{left}");
 }
@@ -202,7 +202,7 @@ async fn nothing_is_known(locks: &Arc<RedisLocks>) {
 async fn a_paused_redis_is_unknown_and_knows_everything_when_it_is_back() {
     let server = RedisServer::private();
     let (locks, other) = (locks_at(&server.url()), locks_at(&server.url()));
-    let long = Duration::from_secs(60);
+    let long = Duration::from_mins(1);
     assert_eq!(locks.acquire("kept", MINE, long).await, Acquired::Mine);
     let short = Duration::from_millis(500);
     assert_eq!(locks.acquire("lost", MINE, short).await, Acquired::Mine);
@@ -248,7 +248,8 @@ async fn a_killed_redis_is_unknown_and_empty_when_it_is_back() {
 async fn nobody_there_and_a_wrong_password_are_told_apart() {
     let nobody = locks_at("redis://pay:hunter2@127.0.0.1:1");
     nothing_is_known(&nobody).await;
-    let server = RedisServer::private_with(&[("requirepass", "right")]);
+    let server = RedisServer::private();
+    let _: () = ask(&server.url(), "CONFIG SET requirepass right");
     let stranger = locks_at(&server.url().replace("//", "//:hunter2@"));
     nothing_is_known(&stranger).await;
     let whys = [

@@ -1,6 +1,6 @@
 //! PostgreSQL for tests: databases on a shared server, and servers of a test's own.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -150,14 +150,13 @@ impl Postmaster {
             ("dynamic_shared_memory_type", "mmap"),
             ("max_wal_size", "128MB"),
         ];
-        let settings: String = defaults
-            .iter()
-            .chain(settings)
-            .map(|(key, value)| format!("{key} = '{value}'\n"))
-            .collect();
+        let mut lines = String::new();
+        for (key, value) in defaults.iter().chain(settings) {
+            writeln!(lines, "{key} = '{value}'").unwrap();
+        }
         // Read after postgresql.conf; the last word counts.
         let file = folder.join("data/postgresql.auto.conf");
-        fs::write(file, settings).unwrap();
+        fs::write(file, lines).unwrap();
         Self { programs }
     }
 }

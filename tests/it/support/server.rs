@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::process::{Process, free_port};
 
 /// Longer than any start, recovery or stop on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that listens on one port of this machine.
 pub trait Program: Send + Sync {

@@ -1,0 +1,56 @@
+//! The demo enrolment system in a process of its own: it stays while nodes of the gateway come and go.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::AppError;
+use super::node::wait_for_signal;
+use crate::clock::SystemClock;
+use crate::demo;
+use crate::random::SystemRandom;
+use crate::telemetry;
+
+/// How the school is started, and as whom it calls the gateway.
+#[derive(Clone, Debug)]
+pub struct School {
+    pub listen: SocketAddr,
+    pub gateway_url: String,
+    pub key_id: String,
+    pub secret: SecretString,
+    pub webhook_secret: SecretString,
+    /// Where registrations and notices are kept.
+    pub folder: PathBuf,
+}
+
+/// Runs it until SIGTERM or SIGINT.
+pub fn school(school: School, announce: impl Fn(&str)) -> Result<(), AppError> {
+    telemetry::install(
+        telemetry::Format::of_standard_error(),
+        "info,actix_server=warn",
+    );
+    actix_web::rt::System::new().block_on(async {
+        std::fs::create_dir_all(&school.folder)
+            .map_err(|error| AppError::Demo(format!("{}: {error}", school.folder.display())))?;
+        let running = demo::start(
+            demo::Options {
+                listen: school.listen,
+                gateway_url: school.gateway_url,
+                key_id: school.key_id,
+                secret: school.secret,
+                webhook_secret: school.webhook_secret,
+                state_file: Some(school.folder.join("demo-school.json")),
+            },
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+        )
+        .await
+        .map_err(|error| AppError::Demo(error.to_string()))?;
+        announce(&format!("demo school: http://{}/\n", running.address()));
+        wait_for_signal().await?;
+        running.stop().await;
+        Ok(())
+    })
+}
