@@ -45,15 +45,8 @@ async fn shards_are_spread_and_their_owners_decide() {
     let again = other.tell(id, claim(enrollpay::order::PayerHash(2))).await;
     let refused = Verdict::Refused(Refusal::AlreadyScanned);
     assert_eq!(again.unwrap().verdict, refused);
-    assert_eq!(
-        cluster
-            .store
-            .personal(id, "payer:1")
-            .await
-            .unwrap()
-            .is_some(),
-        true
-    );
+    let kept = cluster.store.personal(id, "payer:1").await.unwrap();
+    assert!(kept.is_some(), "what goes with the command is committed");
     assert_eq!(owner.shards.observe().live, 1);
     assert_eq!(
         other.shards.observe().live,
@@ -209,7 +202,7 @@ async fn a_node_that_leaves_hands_over_and_no_command_is_lost() {
     assert_eq!(leaving.owned(), 0);
     let passed = leaving.tell(ids[0], Command::Cancel).await.unwrap();
     assert_eq!(passed.verdict, Verdict::Applied);
-    assert_eq!(leaving.membership.not_ready().is_some(), true);
+    assert!(leaving.membership.not_ready().is_some());
     cluster.stop(nodes).await;
 }
 

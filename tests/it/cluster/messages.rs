@@ -1,5 +1,10 @@
 //! What nodes say to one another arrives as it was said: every command, every write, every refusal.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
+
 use std::fmt::Debug;
 
 use enrollpay::actors::{OrdersError, Request, Verdict};

@@ -1,5 +1,10 @@
 //! Nodes of one process on one store, as processes on several machines would be.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,9 +110,9 @@ impl Cluster {
             let owned: usize = nodes.iter().map(Node::owned).sum();
             let knows_all = |node: &Node| {
                 (0..SHARDS).all(|shard| {
-                    node.directory.owner(shard).is_some_and(|(owner, _)| {
-                        let owner = nodes.iter().find(|node| node.instance == owner);
-                        owner.is_some_and(|owner| owner.ownership.owns(shard))
+                    node.directory.owner(shard).is_some_and(|(instance, _)| {
+                        let named = nodes.iter().find(|other| other.instance == instance);
+                        named.is_some_and(|named| named.ownership.owns(shard))
                     })
                 })
             };

@@ -1,6 +1,11 @@
 //! Who is let in at `cluster.listen`: only nodes that know the secret, each request once, in its time, by
 //! the process it is meant for. The wire is written here by hand.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
+
 use std::sync::Arc;
 
 use actix::test;
