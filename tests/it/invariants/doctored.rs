@@ -1,21 +1,27 @@
 //! Each invariant must be seen to break.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use enrollpay::clock::{Clock as _, SystemClock};
 use enrollpay::order::state::SettleBy;
 use enrollpay::order::{
-    CaptureReport, Command, EventId, Outcome, PayerHash, RefundAnswer, RefundId, decide, evolve,
+    AttemptNumber, CaptureReport, Command, Event, EventId, Fen, OrderId, Outcome, PayerHash,
+    RefundAnswer, RefundId, decide, evolve,
 };
 use enrollpay::sealing::{BodyDigest, Sealed};
 use enrollpay::store::sqlite::{Options, SqliteStore};
 use enrollpay::store::{
     Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Store as _, TimelineEntry, Transaction,
 };
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
-use super::*;
+use super::check;
+use super::kept::copy_of;
+use super::rows::Rows;
 use crate::support::World;
 use crate::support::student::{Alipay, Wechat};
 
@@ -48,7 +54,7 @@ async fn sample() -> Sample {
     let mut books = world.simulators.books().await;
     world.gateway.kill9().await;
     let folder = tempfile::tempdir().unwrap();
-    let store = copy_store(&world.gateway.store(), folder.path());
+    let store = copy_of(&world.gateway.store(), folder.path());
     let shop = Counter::open(&store);
     shop.give_back_a_part(paid.order.parse().unwrap()).await;
     let part = json!([{ "number": part().to_string(), "amount": PART, "status": "SUCCESS" }]);
@@ -205,7 +211,7 @@ impl Sample {
     fn found(&self, name: &str, sql: &str, books: &Value) -> BTreeSet<&'static str> {
         let folder = self.folder.path().join(name);
         std::fs::create_dir(&folder).unwrap();
-        let copy = copy_store(&self.store, &folder);
+        let copy = copy_of(&self.store, &folder);
         let connection = Connection::open(copy).unwrap();
         // The same rows without any rule that would refuse the lie.
         connection
@@ -232,7 +238,7 @@ impl Sample {
                 .unwrap();
         }
         connection.execute_batch(sql).unwrap();
-        check_connection(&connection, books)
+        check(&Rows::of_file(&connection), books)
             .into_iter()
             .map(|broken| broken.invariant)
             .collect()

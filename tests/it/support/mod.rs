@@ -151,7 +151,7 @@ impl World {
         let deadline = Instant::now() + REST;
         while Instant::now() < deadline {
             let books = self.simulators.books().await;
-            match invariants::unrest(&self.gateway.store(), &books) {
+            match invariants::unrest(&self.gateway.kept(), &books).await {
                 None => return,
                 Some(what) => left = what,
             }
@@ -174,7 +174,7 @@ impl World {
         let status = self.gateway.terminate().await;
         assert_eq!(status.code(), Some(0), "an orderly stop");
         self.check().await;
-        let broken = invariants::told_as_kept(&self.gateway.store(), &self.receiver.all());
+        let broken = invariants::told_as_kept(&self.gateway.kept(), &self.receiver.all()).await;
         assert!(broken.is_empty(), "webhooks: {broken:#?}");
         assert_eq!(
             self.receiver.refused(),
@@ -187,7 +187,7 @@ impl World {
     /// Holds the store against the providers' books. The gateway must not run.
     pub async fn check(&self) {
         let books = self.simulators.books().await;
-        let broken = invariants::check_invariants(&self.gateway.store(), &books);
+        let broken = invariants::check_invariants(&self.gateway.kept(), &books).await;
         assert!(broken.is_empty(), "broken invariants: {broken:#?}");
     }
 }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::eventually;
+use crate::invariants::Kept;
 
 /// The binary that the tests were built with.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_enrollpay");
@@ -230,6 +231,11 @@ impl Gateway {
 
     pub fn store(&self) -> PathBuf {
         self.folder.join("enrollpay.db")
+    }
+
+    /// The same for whoever reads what it keeps.
+    pub fn kept(&self) -> Kept {
+        Kept::File(self.store())
     }
 
     pub fn command(&self) -> Command {
