@@ -14,6 +14,7 @@ pub mod books;
 pub mod front;
 pub mod merchant;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod student;
 
