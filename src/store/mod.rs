@@ -4,6 +4,7 @@
 mod audit;
 mod books;
 pub mod personal;
+pub mod postgres;
 pub mod reconciliation;
 pub mod sqlite;
 
