@@ -31,6 +31,7 @@ mod personal;
 mod prometheus;
 mod reconcile;
 mod refunds;
+mod servers;
 mod simulator;
 mod store;
 mod support;

@@ -13,9 +13,12 @@
 pub mod books;
 pub mod front;
 pub mod merchant;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod redis;
+pub mod server;
 pub mod student;
 
 use std::time::{Duration, Instant};
