@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_postgres::NoTls;
 
 use crate::support::eventually;
+use crate::support::postgres::Postgres;
 use crate::support::proxy::{Outcome, Proxy, Request, Swallow, Toxic, Way};
 
 /// Sends back whatever comes, and keeps it.
@@ -229,4 +231,77 @@ async fn an_answer_is_swallowed_after_the_deed_or_before() {
         say(&mut again, b"do pay").await.unwrap();
         assert_eq!(proxy.swallowed(), 1);
     }
+}
+
+/// How a client ends its transaction.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    InText,
+    ByItself,
+    Prepared,
+}
+
+#[tokio::test]
+async fn an_answer_to_commit_is_swallowed_after_the_deed_or_before() {
+    let database = Postgres::shared().database();
+    database.sql("CREATE TABLE kept (id bigint)");
+    let url: url::Url = database.url().parse().unwrap();
+    let server = SocketAddr::from(([127, 0, 0, 1], url.port().unwrap()));
+    let proxy = Proxy::before_postgres(server);
+    let connect = async || {
+        let url = proxy.instead_of(&database.url());
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let insert = async |client: &tokio_postgres::Client, id: i64, ends: Ends| {
+        let text = format!("INSERT INTO kept VALUES ({id})");
+        let begin = format!("BEGIN; {text}");
+        match ends {
+            Ends::InText => {
+                let all = format!("{begin}; COMMIT");
+                client.batch_execute(&all).await
+            }
+            Ends::ByItself => {
+                client.batch_execute(&begin).await.unwrap();
+                client.batch_execute("commit").await
+            }
+            Ends::Prepared => {
+                client.batch_execute(&begin).await.unwrap();
+                client.execute("COMMIT", &[]).await.map(drop)
+            }
+        }
+    };
+    let mut kept = Vec::new();
+    let all = [Ends::InText, Ends::ByItself, Ends::Prepared];
+    for (number, ends) in (0..).zip(all) {
+        for (outcome, id) in [
+            (Outcome::AnswerLost, 10 * number + 1),
+            (Outcome::NeverSent, 10 * number + 2),
+        ] {
+            let client = connect().await;
+            let before = proxy.swallowed();
+            let swallow = Swallow {
+                request: Request::Commit,
+                outcome,
+                times: 1,
+            };
+            proxy.swallow(swallow);
+            let error = insert(&client, id, ends).await.unwrap_err();
+            assert!(error.is_closed() || error.as_db_error().is_none());
+            assert_eq!(proxy.swallowed(), before + 1, "{ends:?}");
+            if outcome == Outcome::AnswerLost {
+                kept.push(id.to_string());
+            }
+            // Once, and no more.
+            let client = connect().await;
+            insert(&client, id + 5, ends).await.unwrap();
+            kept.push((id + 5).to_string());
+        }
+    }
+    let found = database.sql("SELECT id FROM kept ORDER BY id");
+    let mut found: Vec<&str> = found.lines().collect();
+    found.sort_unstable();
+    kept.sort_unstable();
+    assert_eq!(found, kept);
 }

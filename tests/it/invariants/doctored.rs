@@ -38,7 +38,7 @@ const ODD: i64 = 13_999;
 /// A store with a paid order, a part of which the merchant gave back; one whose late payment went
 /// back; and one whose code ended and got an odd payment, which two people sent back.
 async fn sample() -> Sample {
-    let mut world = World::start(&[]).await;
+    let world = World::start(&[]).await;
     let paid = world.ask(Wechat).await;
     world.simulators.pay(&paid.trade).await;
     world.merchant.until_status(&paid.order, "paid").await;

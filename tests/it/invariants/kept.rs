@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use serde::de::DeserializeOwned;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::rows::{
     AttemptRow, CaptureRow, ClaimRow, EventRow, LineRow, MismatchRow, OrderRow, OutboxRow,
@@ -19,6 +20,8 @@ use super::rows::{
 pub enum Kept {
     /// A SQLite file.
     File(PathBuf),
+    /// The URL of a PostgreSQL database.
+    Database(String),
 }
 
 /// What is read of every table, in the order in which [`Rows::of`] takes it.
@@ -83,6 +86,7 @@ impl Kept {
                 connection.execute_batch("BEGIN").unwrap();
                 Rows::of_file(&connection)
             }
+            Self::Database(url) => Rows::of_database(url).await,
         }
     }
 
@@ -94,6 +98,7 @@ impl Kept {
                 let copy = copy_of(file, folder.path());
                 Rows::of_file(&Connection::open(copy).unwrap())
             }
+            Self::Database(url) => Rows::of_database(url).await,
         }
     }
 }
@@ -136,6 +141,29 @@ impl Rows {
             found.map(Result::unwrap).collect()
         };
         Self::of(SELECTS.map(table))
+    }
+
+    async fn of_database(url: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut tables = SELECTS.map(|_| Vec::new());
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        client.batch_execute(begin).await.unwrap();
+        for (sql, table) in SELECTS.iter().zip(&mut tables) {
+            for message in client.simple_query(sql).await.unwrap() {
+                if let SimpleQueryMessage::Row(row) = message {
+                    let cell = |at| {
+                        let text: &str = row.get(at)?;
+                        // Bytes are in hexadecimal, and marked so.
+                        Some(text.strip_prefix("\\x").unwrap_or(text).to_owned())
+                    };
+                    table.push((0..row.len()).map(cell).collect());
+                }
+            }
+        }
+        drop(client);
+        connection.await.unwrap().unwrap();
+        Self::of(tables)
     }
 
     fn of(tables: [Vec<Vec<Option<String>>>; SELECTS.len()]) -> Self {
