@@ -31,6 +31,7 @@ pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod faults;

@@ -207,6 +207,37 @@ pub const ALL: &[Metric] = &[
         "Orders that the last sweep found due.",
     ),
     // store
+    // cluster
+    gauge(
+        "enrollpay_shards_owned",
+        &[],
+        "Shards that this node writes for.",
+    ),
+    gauge(
+        "enrollpay_nodes_alive",
+        &[],
+        "Instances whose heartbeat stands, this one among them.",
+    ),
+    counter(
+        "enrollpay_shards_claimed_total",
+        &[],
+        "Shards that this node has taken.",
+    ),
+    counter(
+        "enrollpay_shards_lost_total",
+        &[],
+        "Shards that another node took while this one believed that it had them.",
+    ),
+    histogram(
+        "enrollpay_shard_handover_seconds",
+        &[],
+        "Time from letting shards go until others may claim them.",
+    ),
+    gauge(
+        "enrollpay_locks_unanswered",
+        &[],
+        "1 while the locks leave a question about leases open.",
+    ),
     histogram(
         "enrollpay_store_commit_duration_seconds",
         &[],

@@ -10,6 +10,7 @@ use super::house::House;
 use super::line::Room;
 use super::messages::Answered;
 use super::options::{EventBody, Told};
+use super::ownership::is_fact;
 use super::urgency::Urgency;
 use super::{OrdersError, Reply, Request, Verdict, meters};
 use crate::order::effect::Answer;
@@ -87,10 +88,12 @@ pub(super) async fn carry_out(
     request: &Request,
     room: Option<Room>,
 ) -> Done {
+    let may_be_behind =
+        known.is_some() && house.options.ownership.is_shared() && !is_fact(&request.command);
     let mut known = known;
     let mut rooms = Vec::from_iter(room);
     let mut last = None;
-    for _ in 0..DECISIONS {
+    for decision in 0..DECISIONS {
         let stored = match known.take() {
             Some(stored) => stored,
             None => match house.parts.store.order(id).await {
@@ -100,7 +103,16 @@ pub(super) async fn carry_out(
             },
         };
         let now = house.parts.clock.now();
-        match decide(&stored.order, &request.command, now) {
+        let outcome = decide(&stored.order, &request.command, now);
+        // What is committed meets the row; what changes nothing has to be held against it.
+        if may_be_behind && decision == 0 && !matches!(outcome, Outcome::Applied { .. }) {
+            match stands(house, shard, &stored).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => return Done::failed(None, OrdersError::Store(error)),
+            }
+        }
+        match outcome {
             Outcome::Applied { events, effects } => {
                 if matches!(request.command, Command::Tick) && rooms.is_empty() {
                     let Some(given) = room_for(house, &stored, &events, &effects) else {
@@ -154,6 +166,20 @@ pub(super) async fn carry_out(
     }
     tracing::warn!(order = %id, %rejection, "a command found no row to decide on");
     Done::failed(None, OrdersError::Rejected(rejection))
+}
+
+/// Is the row as we know it, and the shard ours? Another node may have recorded a payment, or taken over.
+async fn stands(house: &House, shard: u16, stored: &StoredOrder) -> Result<bool, StoreError> {
+    let (id, version) = (stored.order.id, stored.order.version);
+    let ids = [id];
+    let store = &house.parts.store;
+    let fence = house.options.ownership.fence(shard);
+    let (versions, is_ours) =
+        futures_util::future::try_join(store.versions(&ids), store.fence_stands(fence)).await?;
+    if !is_ours {
+        house.options.ownership.lose_pair(fence);
+    }
+    Ok(is_ours && versions.contains(&(id, version)))
 }
 
 /// What time brings about by itself is never held up. What needs a provider waits until its account can
@@ -237,6 +263,7 @@ async fn commit(
         Err(error) => return Step::Failed(Some(Arc::clone(stored)), OrdersError::Store(error)),
     };
     let told = u64::try_from(outbox.len()).unwrap_or_default();
+    let fence = house.options.ownership.fence_of(shard, &request.command);
     let transaction = Transaction {
         order: Some(OrderWrite {
             next_due_at: after.order.next_due_at(),
@@ -245,7 +272,7 @@ async fn commit(
             snapshot: None,
             events: timeline(&after.order, events.clone(), now, request),
             outbox,
-            fence: house.options.ownership.fence_of(shard, &request.command),
+            fence,
         }),
         writes: request.writes.clone(),
     };
@@ -258,6 +285,10 @@ async fn commit(
             | Rejection::AlreadyClaimed
             | Rejection::CaptureKnown),
         )) => return Step::DecideAgain(rejection),
+        Ok(Err(Rejection::FenceMoved)) => {
+            house.options.ownership.lose_pair(fence);
+            return Step::Failed(None, OrdersError::NoOwner);
+        }
         Ok(Err(rejection)) => {
             if let Rejection::RuleBroken { rule } = &rejection {
                 meters::violated("store");

@@ -18,8 +18,8 @@ use super::{Orders, Request, meters};
 use crate::faults::crash_point;
 use crate::order::decide::CALL_TIMEOUT_MS;
 use crate::order::{
-    AccountId, AttemptNumber, CaptureReport, CloseAnswer, Command, Effect, OutTradeNo, Product,
-    QueryAnswer, RefundAnswer, RefundId, TradeAnswer,
+    AccountId, AttemptNumber, CaptureReport, CloseAnswer, Command, Effect, OrderId, OutTradeNo,
+    Product, QueryAnswer, RefundAnswer, RefundId, TradeAnswer,
 };
 use crate::provider::{Outcome, Provider, Success, TradeState, observed};
 use crate::store::{Actor, StoredOrder};
@@ -118,6 +118,9 @@ pub(super) fn account_of(stored: &StoredOrder, effect: &Effect) -> Option<Accoun
 
 async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_way: &UnderWay) {
     let id = stored.order.id;
+    if !may_ask(house, id).await {
+        return;
+    }
     let Some(command) = ask(house, stored, effect, under_way).await else {
         return;
     };
@@ -136,6 +139,28 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
     if let Err(error) = told {
         // Nothing is lost: the question is due again, and so is its answer.
         tracing::warn!(order = %id, effect = under_way.name, %error, "a provider's answer was not recorded");
+    }
+}
+
+/// Past its lease an owner asks the store first whether it still is one: a node that slept must not act on
+/// what it knew before (reliability §4.2).
+async fn may_ask(house: &House, id: OrderId) -> bool {
+    let shard = house.shard_of(id);
+    let ownership = &house.options.ownership;
+    if ownership.is_sure(shard) {
+        return true;
+    }
+    let fence = ownership.fence(shard);
+    match house.parts.store.fence_stands(fence).await {
+        Ok(true) => true,
+        Ok(false) => {
+            ownership.lose_pair(fence);
+            false
+        }
+        Err(error) => {
+            tracing::warn!(order = %id, %error, "no provider is asked: whether the order is ours cannot be told");
+            false
+        }
     }
 }
 

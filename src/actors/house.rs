@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix::{Addr, ArbiterHandle};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,10 +14,11 @@ use super::committer::{Committer, Verdict};
 use super::line::{Line, Parked, Room};
 use super::messages::Tell;
 use super::options::{Options, Parts};
+use super::peers::News;
 use super::shard::Shard;
-use super::watch::Board;
-use crate::order::{AccountId, OrderId, Timestamp};
-use crate::store::Transaction;
+use super::watch::{Board, Heard};
+use crate::order::{AccountId, OrderId};
+use crate::store::{Transaction, shard_of};
 
 /// One arbiter thread, seen from elsewhere.
 #[derive(Debug)]
@@ -41,8 +42,6 @@ pub(super) struct House {
     /// Events written to the outbox since the start: wakes the relay.
     pub outbox_written: watch::Sender<u64>,
     pub tracker: TaskTracker,
-    /// When this instance began.
-    pub started_at: Timestamp,
     /// New wishes are refused.
     pub stopping: AtomicBool,
     /// Facts are, too.
@@ -54,6 +53,10 @@ pub(super) struct House {
     pub restarts: AtomicU64,
     /// Provider calls that wait or are under way.
     pub calls: AtomicUsize,
+    /// An order left memory.
+    pub left: Notify,
+    /// There may be something due that nobody looks for yet.
+    pub look: Notify,
 }
 
 impl std::fmt::Debug for House {
@@ -95,6 +98,26 @@ impl House {
         }
     }
 
+    pub(super) fn owns(&self, shard: u16) -> bool {
+        self.options.ownership.owns(shard)
+    }
+
+    /// A new version of an order was committed here: whoever watches it hears of it, on every node.
+    pub(super) fn announce(&self, shard: u16, id: OrderId, version: u64) {
+        self.board.announce(shard, id, version);
+        if let Some(peers) = &self.options.peers {
+            peers.tell_news(shard, id, News::Version(version));
+        }
+    }
+
+    /// A provider has answered.
+    pub(super) fn hear(&self, shard: u16, id: OrderId, change: impl FnOnce(&mut Heard)) {
+        let heard = self.board.hear(shard, id, change);
+        if let Some(peers) = &self.options.peers {
+            peers.tell_news(shard, id, News::Heard(heard));
+        }
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -114,31 +137,7 @@ impl House {
             of_shard.fetch_sub(1, Ordering::Relaxed);
             self.live_total.fetch_sub(1, Ordering::Relaxed);
             metrics::gauge!("enrollpay_actors_live").decrement(1);
+            self.left.notify_waiters();
         }
-    }
-}
-
-/// The order's virtual shard: the same for the life of a store, whatever the threads. A ULID's low
-/// half is random already; the multiplication also spreads numbers that are not.
-pub(super) fn shard_of(id: OrderId, shards: u16) -> u16 {
-    let bits = u128::from(id.ulid());
-    let low = u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
-    let mixed = low.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    u16::try_from(mixed % u64::from(shards.max(1))).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ulid::Ulid;
-
-    #[test]
-    fn shards_are_even_and_never_change() {
-        let mut counts = [0_u32; 64];
-        for number in 0..64_000_u128 {
-            counts[usize::from(shard_of(OrderId::from_ulid(Ulid(number)), 64))] += 1;
-        }
-        assert!(counts.iter().all(|count| (800..1_200).contains(count)));
-        assert_eq!(shard_of(OrderId::from_ulid(Ulid(1)), 64), 57);
     }
 }

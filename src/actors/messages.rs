@@ -149,6 +149,14 @@ impl actix::Message for Ended {
     type Result = ();
 }
 
+/// The shard is not ours any more: its orders finish what they are at, and leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LetGo;
+
+impl actix::Message for LetGo {
+    type Result = ();
+}
+
 /// The end of a shard and its orders.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Close;

@@ -106,6 +106,7 @@ pub(super) const fn error_name(error: &OrdersError) -> &'static str {
         OrdersError::Rejected(_) => "rejected",
         OrdersError::Store(_) => "store",
         OrdersError::ActorLost => "actor_lost",
+        OrdersError::NoOwner => "no_owner",
         OrdersError::Stopping => "stopping",
     }
 }

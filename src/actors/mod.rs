@@ -28,7 +28,9 @@ mod order;
 mod orders;
 pub mod ownership;
 mod pace;
+mod peers;
 mod requests;
+mod reread;
 mod shard;
 mod shards;
 mod sweep;
@@ -38,6 +40,7 @@ mod watch;
 use std::sync::Arc;
 
 pub use options::{Budget, EventBody, Options, Parts, Told};
+pub use peers::{Asking, News, Peers};
 pub use requests::{CannotAsk, REFUND_COLUMN, REPAIR_COLUMN, refund_slot, repair_slot};
 pub use shards::{Observed, ObservedThread, Shards, start};
 pub use watch::Heard;
@@ -88,6 +91,9 @@ pub enum OrdersError {
     /// The order's actor ended while it worked on this: the outcome may be committed.
     #[error("the order's actor ended before it answered: read the order again")]
     ActorLost,
+    /// The order's shard is changing hands, or its owner is not reached. Nothing was done.
+    #[error("no node answers for this order just now: try again in a moment")]
+    NoOwner,
     #[error("the gateway is stopping")]
     Stopping,
 }

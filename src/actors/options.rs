@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ownership::Ownership;
+use super::peers::Peers;
 use crate::clock::Clock;
 use crate::order::{AccountId, EventId, RefundId, Timestamp, WebhookType};
 use crate::provider::Providers;
@@ -51,6 +52,10 @@ pub struct Options {
     pub public_url: String,
     /// The pairs that this instance writes under.
     pub ownership: Ownership,
+    /// The other nodes, where there may be any.
+    pub peers: Option<Arc<dyn Peers>>,
+    /// How often the versions of watched orders are read where others may write them.
+    pub reread_ms: u64,
 }
 
 impl Default for Options {
@@ -72,6 +77,8 @@ impl Default for Options {
             sweep_wakes: 256,
             public_url: String::new(),
             ownership: Ownership::default(),
+            peers: None,
+            reread_ms: 1_000,
         }
     }
 }

@@ -111,7 +111,6 @@ impl OrderActor {
         if done.committed {
             if let Some(stored) = &self.stored {
                 self.house
-                    .board
                     .announce(self.shard_number, self.id, stored.order.version);
             }
             if matches!(tell.request.command, Command::Claim { .. }) {
@@ -124,7 +123,9 @@ impl OrderActor {
             crash_point("c8");
         }
         let earlier = tell.call.as_ref().map(|call| call.urgency);
-        for effect in done.effects {
+        // Whoever owns the order now does them by its row.
+        let is_ours = self.house.owns(self.shard_number);
+        for effect in done.effects.into_iter().filter(|_| is_ours) {
             self.dispatch(effect, &tell.request.command, earlier);
         }
         drop(done.rooms);
@@ -150,7 +151,7 @@ impl OrderActor {
 
     /// Lets those who asked know of an answer, also where it changes nothing.
     fn hear(&self, command: &Command) {
-        let board = &self.house.board;
+        let house = &self.house;
         match command {
             Command::QueryAnswer { attempt, answer } => {
                 let asked_at = self
@@ -158,14 +159,14 @@ impl OrderActor {
                     .as_ref()
                     .and_then(|stored| stored.order.attempt(*attempt)?.queries.last_at);
                 let is_known = !matches!(answer, QueryAnswer::Unknown);
-                board.hear(self.shard_number, self.id, |heard| {
+                house.hear(self.shard_number, self.id, |heard| {
                     heard.query = asked_at.map(|at| (at, is_known)).or(heard.query);
                 });
             }
             Command::TradeAnswer {
                 answer: TradeAnswer::Unknown,
                 ..
-            } => board.hear(self.shard_number, self.id, |heard| {
+            } => house.hear(self.shard_number, self.id, |heard| {
                 heard.trades_unanswered += 1;
             }),
             _ => {}

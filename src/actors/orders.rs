@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::admission::Class;
-use super::command_path::timeline;
+use super::command_path::{carry_out, timeline};
 use super::house::House;
-use super::messages::{Call, Tell};
+use super::messages::{Call, LetGo, Tell};
+use super::ownership::{Ownership, is_fact};
+use super::peers::{Asking, News};
 use super::requests::{self, CannotAsk};
 use super::watch::{Flight, Heard};
 use super::{NewOrder, Orders, OrdersError, Reply, Request, Verdict, meters};
@@ -29,6 +32,21 @@ impl Orders {
         Self { house }
     }
 
+    /// A number for a new order, such that its order is ours.
+    pub fn new_id(&self, now: Timestamp) -> OrderId {
+        // One of n nodes owns every n-th number; where we own none, `create` says so.
+        const TRIES: usize = 4_096;
+        let house = &self.house;
+        let mut id = OrderId::from_ulid(house.parts.random.ulid(now));
+        for _ in 0..TRIES {
+            if house.owns(house.shard_of(id)) {
+                break;
+            }
+            id = OrderId::from_ulid(house.parts.random.ulid(now));
+        }
+        id
+    }
+
     /// Commits a new order. `Rejected(MerchantOrderNoTaken)` where the number is taken.
     pub async fn create(&self, new: NewOrder) -> Result<Arc<StoredOrder>, OrdersError> {
         let house = &self.house;
@@ -36,6 +54,9 @@ impl Orders {
             return Err(OrdersError::Stopping);
         }
         let shard = house.shard_of(new.id);
+        if !house.owns(shard) {
+            return Err(OrdersError::NoOwner);
+        }
         let Some(_permit) = house.thread_of(shard).admission.admit(Class::Create) else {
             return Err(overloaded());
         };
@@ -58,6 +79,7 @@ impl Orders {
             order,
             snapshot: new.snapshot,
         });
+        let fence = house.options.ownership.fence(shard);
         let transaction = Transaction {
             order: Some(OrderWrite {
                 order: stored.order.clone(),
@@ -66,13 +88,17 @@ impl Orders {
                 outbox: Vec::new(),
                 next_due_at: stored.order.next_due_at(),
                 not_after: None,
-                fence: house.options.ownership.fence(shard),
+                fence,
             }),
             writes: new.writes,
         };
         crash_point("c1");
         match house.commit(shard, transaction, false).await {
             Ok(Ok(())) => {}
+            Ok(Err(Rejection::FenceMoved)) => {
+                house.options.ownership.lose_pair(fence);
+                return Err(OrdersError::NoOwner);
+            }
             Ok(Err(rejection)) => return Err(OrdersError::Rejected(rejection)),
             Err(error @ StoreError::OutcomeUnknown { .. }) => {
                 match house.parts.store.order(stored.order.id).await {
@@ -91,9 +117,25 @@ impl Orders {
     pub async fn tell(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
         let command = meters::command_name(&request.command);
         let began = Instant::now();
-        let answer = self.ask(id, request, None).await;
+        let answer = self.ask(id, request, None, Asking::Tell).await;
         meters::answered(command, &answer, began.elapsed());
         answer
+    }
+
+    /// What another node asks of us as the owner. `NoOwner` where we are not: it has taken the one hop.
+    pub async fn tell_as_owner(
+        &self,
+        id: OrderId,
+        request: Request,
+        asking: Asking,
+    ) -> Result<Reply, OrdersError> {
+        if !self.house.owns(self.house.shard_of(id)) {
+            return Err(OrdersError::NoOwner);
+        }
+        match asking {
+            Asking::Tell => self.ask_actor(id, request, None).await,
+            Asking::Query => self.query_here(id, request).await,
+        }
     }
 
     /// The same for what a provider call has brought.
@@ -105,7 +147,7 @@ impl Orders {
     ) -> Result<Reply, OrdersError> {
         let command = meters::command_name(&request.command);
         let began = Instant::now();
-        let answer = self.ask(id, request, Some(call)).await;
+        let answer = self.ask(id, request, Some(call), Asking::Tell).await;
         meters::answered(command, &answer, began.elapsed());
         answer
     }
@@ -115,6 +157,14 @@ impl Orders {
     /// seconds after it (contract §4, `query`). `request` is a `Command::Query`; what it must keep is
     /// committed in any case.
     pub async fn query(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
+        if self.house.owns(self.house.shard_of(id)) {
+            self.query_here(id, request).await
+        } else {
+            self.ask(id, request, None, Asking::Query).await
+        }
+    }
+
+    async fn query_here(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
         let shard = self.house.shard_of(id);
         loop {
             if let Some(reply) = self.shared(id, &request.command) {
@@ -170,7 +220,72 @@ impl Orders {
         }
     }
 
+    /// By the order's actor where it is ours; a fact is recorded here in any case, and anything else is
+    /// passed to the owner.
     async fn ask(
+        &self,
+        id: OrderId,
+        request: Request,
+        call: Option<Arc<Call>>,
+        asking: Asking,
+    ) -> Result<Reply, OrdersError> {
+        let house = &self.house;
+        let shard = house.shard_of(id);
+        if is_fact(&request.command) {
+            if house.owns(shard) {
+                match self.ask_actor(id, request.clone(), call).await {
+                    Err(OrdersError::NoOwner) => {}
+                    answered => return answered,
+                }
+            }
+            return self.record(id, shard, &request).await;
+        }
+        let is_answer = call.is_some();
+        let mut request = Some(request);
+        if house.owns(shard) {
+            // The shard may change hands while this waits for its turn: then nothing was done.
+            let kept = house.options.peers.is_some().then(|| request.clone());
+            let asked = request.take().ok_or(OrdersError::NoOwner)?;
+            match self.ask_actor(id, asked, call).await {
+                Err(OrdersError::NoOwner) => request = kept.flatten(),
+                answered => return answered,
+            }
+        }
+        // What a provider answered to a former owner is no news to the present one: its row is due again.
+        match (&house.options.peers, request) {
+            (Some(peers), Some(request)) if !is_answer && request.command != Command::Tick => {
+                peers.tell(shard, id, request, asking).await
+            }
+            _ => Err(OrdersError::NoOwner),
+        }
+    }
+
+    /// Records a fact of an order that is not ours, in one transaction on its row. What it brings about
+    /// stands in the row, too: the owner, who is told, does it.
+    async fn record(
+        &self,
+        id: OrderId,
+        shard: u16,
+        request: &Request,
+    ) -> Result<Reply, OrdersError> {
+        let house = &self.house;
+        if house.is_closed() {
+            return Err(OrdersError::Stopping);
+        }
+        let admission = &house.thread_of(shard).admission;
+        let Some(_permit) = admission.admit(Class::Fact) else {
+            return Err(overloaded());
+        };
+        let done = carry_out(house, shard, id, None, request, None).await;
+        if done.committed
+            && let Some(stored) = &done.stored
+        {
+            house.announce(shard, id, stored.order.version);
+        }
+        done.answered
+    }
+
+    async fn ask_actor(
         &self,
         id: OrderId,
         request: Request,
@@ -216,7 +331,12 @@ impl Orders {
     /// The order as last committed, from its actor's memory or the store; starts no actor.
     pub async fn read(&self, id: OrderId) -> Result<Option<Arc<StoredOrder>>, OrdersError> {
         let house = &self.house;
-        let live = house.board.live(house.shard_of(id), id);
+        // Where others write, the store alone knows.
+        let live = if house.options.ownership.is_shared() {
+            None
+        } else {
+            house.board.live(house.shard_of(id), id)
+        };
         // Once it is over, its payer may have been erased past its actor's memory.
         if let Some(live) = live.filter(|live| live.order.is_open()) {
             return Ok(Some(live));
@@ -230,18 +350,106 @@ impl Orders {
     /// Announces each new version of the order from now on (the value is the last version known, 0
     /// where none is). Bounded memory: the entry goes when its last receiver does.
     pub fn watch(&self, id: OrderId) -> watch::Receiver<u64> {
-        self.house.board.watch(self.house.shard_of(id), id)
+        let shard = self.house.shard_of(id);
+        let watcher = self.house.board.watch(shard, id);
+        self.watch_elsewhere(shard, id);
+        watcher
     }
 
     /// What the provider has answered of late about this order; changes with every answer, new version
     /// or not, usable or not. Subscribe before asking.
     pub fn heard(&self, id: OrderId) -> watch::Receiver<Heard> {
-        self.house.board.heard(self.house.shard_of(id), id)
+        let shard = self.house.shard_of(id);
+        let heard = self.house.board.heard(shard, id);
+        self.watch_elsewhere(shard, id);
+        heard
     }
 
-    /// When this instance began: what was under way before then is under way no more.
-    pub fn started_at(&self) -> Timestamp {
-        self.house.started_at
+    fn watch_elsewhere(&self, shard: u16, id: OrderId) {
+        if let Some(peers) = &self.house.options.peers
+            && !self.house.owns(shard)
+        {
+            peers.watch(shard, id);
+        }
+    }
+
+    /// Does anybody here wait for news of this order?
+    pub fn watches(&self, id: OrderId) -> bool {
+        self.house.board.watches(self.house.shard_of(id), id)
+    }
+
+    /// Orders whose next version somebody here waits for.
+    pub fn watched(&self) -> Vec<OrderId> {
+        self.house.board.watched_orders()
+    }
+
+    /// Another node tells what is new. Where the order is ours and its actor does not know it yet, the
+    /// actor reads its row.
+    pub fn hear_news(&self, id: OrderId, news: News) {
+        let house = &self.house;
+        let shard = house.shard_of(id);
+        match news {
+            News::Version(version) => {
+                house.board.announce(shard, id, version);
+                let known = house.board.live(shard, id);
+                let is_behind = known.is_none_or(|known| known.order.version < version);
+                if house.owns(shard)
+                    && is_behind
+                    && let Some(address) = house
+                        .shards
+                        .get()
+                        .and_then(|all| all.get(usize::from(shard)))
+                {
+                    address.do_send(Tell::tick(id, None));
+                }
+            }
+            News::Heard(heard) => {
+                house.board.hear(shard, id, |known| *known = heard);
+            }
+        }
+    }
+
+    /// Which shards are ours.
+    pub fn ownership(&self) -> &Ownership {
+        &self.house.options.ownership
+    }
+
+    /// The virtual shard of an order.
+    pub fn shard_of(&self, id: OrderId) -> u16 {
+        self.house.shard_of(id)
+    }
+
+    /// Has the orders of shards that are not ours any more leave memory, after what they are at. Returns
+    /// whether all have left in time.
+    pub async fn let_go(&self, shards: &[u16], patience: Duration) -> bool {
+        let house = &self.house;
+        let addresses = house.shards.get().map(Vec::as_slice).unwrap_or_default();
+        for address in shards
+            .iter()
+            .filter_map(|shard| addresses.get(usize::from(*shard)))
+        {
+            address.do_send(LetGo);
+        }
+        let is_left = |shard: &u16| {
+            let live = house.live.get(usize::from(*shard));
+            live.is_none_or(|live| live.load(Ordering::Relaxed) == 0)
+        };
+        let all_left = async {
+            loop {
+                let mut left = std::pin::pin!(house.left.notified());
+                left.as_mut().enable();
+                if shards.iter().all(is_left) {
+                    return;
+                }
+                left.await;
+            }
+        };
+        tokio::time::timeout(patience, all_left).await.is_ok()
+    }
+
+    /// Shards have become ours: what is due of them is looked for now.
+    pub fn look_for_due(&self) {
+        self.house.look.notify_one();
     }
 
     /// How many webhook events were written since the start: a hint that wakes the relay.

@@ -1,150 +1,186 @@
 //! Which shards are ours, and the pair that says so in every write (architecture §2, reliability §4).
 //!
-//! A lease of `Locks` comes first: it saves work. Then the shard's epoch is raised in the store under
-//! this instance's number: only that entitles to write, and the store refuses every other pair (O2).
-//! One node holds all shards; the path is the one that several nodes share.
+//! Who takes and gives back shards is the cluster's business; here it is only known. Nothing that is
+//! known here guards money: the store refuses every pair but the present one (O2), and every version
+//! but the row's.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::clock::Clock;
-use crate::faults::crash_point;
-use crate::locks::{Acquired, Locks};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
 use crate::order::Command;
 use crate::order::command::QueryAnswer;
-use crate::random::Random;
-use crate::store::{Fence, Rejection, Store, StoreError, Transaction, Write};
+use crate::store::{Fence, Owned};
 
-/// How many times the epoch may turn out to be another one than we believed.
-const TRIES: usize = 3;
-
-/// The epochs under which this instance writes. Empty: nothing is fenced (tests of single rooms).
+/// The epochs under which this instance writes. The default fences nothing and owns everything (tests
+/// of single rooms). Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Ownership {
-    instance: u128,
-    epochs: Arc<[u64]>,
-}
+pub struct Ownership(Option<Arc<Inner>>);
 
-/// Why the shards could not be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    #[error(
-        "shard {shard} is held by another instance: is a second gateway running on this store?"
-    )]
-    Held { shard: u16 },
-    #[error("whether shard {shard} is free could not be told: the locks do not answer")]
-    Unknown { shard: u16 },
-    #[error("the epoch of shard {shard} moved while it was claimed")]
-    Moved { shard: u16 },
-    #[error(transparent)]
-    Store(#[from] StoreError),
+#[derive(Debug)]
+struct Inner {
+    instance: u128,
+    /// May others write to the store while we do?
+    is_shared: bool,
+    /// By shard; 0: not ours.
+    epochs: Vec<AtomicU64>,
+    /// Until when nobody else can have taken a shard by its lease.
+    sure_until: Mutex<Vec<Option<Instant>>>,
+    lost: Notify,
 }
 
 impl Ownership {
-    /// Takes all `shards` for a new instance, in one commit.
-    pub async fn claim(
-        shards: u16,
-        lease: Duration,
-        locks: &dyn Locks,
-        store: &dyn Store,
-        clock: &dyn Clock,
-        random: &dyn Random,
-    ) -> Result<Self, ClaimError> {
-        let instance = u128::from_be_bytes(random.bytes());
-        for shard in 0..shards {
-            match locks.acquire(&lock_name(shard), instance, lease).await {
-                Acquired::Mine => {}
-                Acquired::Anothers => return Err(ClaimError::Held { shard }),
-                Acquired::Unknown => return Err(ClaimError::Unknown { shard }),
-            }
-        }
-        crash_point("c14");
-        let mut epochs = vec![1; usize::from(shards)];
-        let mut left: Vec<u16> = (0..shards).collect();
-        for _ in 0..TRIES {
-            let at = clock.now();
-            let claims = left
-                .iter()
-                .map(|shard| Transaction {
-                    order: None,
-                    writes: vec![Write::ShardClaimed {
-                        shard: *shard,
-                        epoch: epochs[usize::from(*shard)],
-                        instance,
-                        at,
-                    }],
-                })
-                .collect();
-            let verdicts = store.commit(claims).await?;
-            let mut moved = Vec::new();
-            for (shard, verdict) in left.into_iter().zip(verdicts) {
-                match verdict {
-                    Ok(()) => {}
-                    Err(Rejection::EpochMoved { epoch }) => {
-                        epochs[usize::from(shard)] = epoch + 1;
-                        moved.push(shard);
-                    }
-                    Err(_) => return Err(ClaimError::Moved { shard }),
-                }
-            }
-            if moved.is_empty() {
-                crash_point("c15");
-                return Ok(Self {
-                    instance,
-                    epochs: epochs.into(),
-                });
-            }
-            left = moved;
-        }
-        Err(ClaimError::Moved {
-            shard: left.first().copied().unwrap_or_default(),
-        })
+    /// Of an instance that owns nothing yet.
+    pub fn new(instance: u128, shards: u16, is_shared: bool) -> Self {
+        Self(Some(Arc::new(Inner {
+            instance,
+            is_shared,
+            epochs: (0..shards.max(1)).map(|_| AtomicU64::new(0)).collect(),
+            sure_until: Mutex::new(vec![None; usize::from(shards.max(1))]),
+            lost: Notify::new(),
+        })))
     }
 
-    /// Keeps the leases. A lease that is lost takes nothing away: the store's pair decides.
-    pub async fn renew(&self, lease: Duration, locks: &dyn Locks) {
-        for shard in (0_u16..).take(self.epochs.len()) {
-            let held = locks.acquire(&lock_name(shard), self.instance, lease).await;
-            if held != Acquired::Mine {
-                tracing::warn!(shard, ?held, "a lease was not renewed");
-            }
+    /// Zero where nothing is fenced.
+    pub fn instance(&self) -> u128 {
+        self.0.as_ref().map_or(0, |inner| inner.instance)
+    }
+
+    /// May others write to the store while we do? Then what is in memory may be behind.
+    pub fn is_shared(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.is_shared)
+    }
+
+    pub fn owns(&self, shard: u16) -> bool {
+        self.0.is_none() || self.epoch(shard).is_some()
+    }
+
+    /// The epoch under which we write for this shard.
+    pub fn epoch(&self, shard: u16) -> Option<u64> {
+        let epoch = self.0.as_ref()?.epochs.get(usize::from(shard))?;
+        Some(epoch.load(Ordering::Acquire)).filter(|epoch| *epoch > 0)
+    }
+
+    /// What we answer for.
+    pub fn owned(&self) -> Owned {
+        let Some(inner) = &self.0 else {
+            return Owned::All;
+        };
+        let shards = u16::try_from(inner.epochs.len()).unwrap_or(u16::MAX);
+        let mine: Arc<[u16]> = (0..shards).filter(|shard| self.owns(*shard)).collect();
+        if mine.len() == inner.epochs.len() {
+            Owned::All
+        } else {
+            Owned::Some { shards, mine }
         }
     }
 
-    /// Gives the leases back, so that the next instance need not wait for their end.
-    pub async fn release(&self, locks: &dyn Locks) {
-        for shard in (0_u16..).take(self.epochs.len()) {
-            locks.release(&lock_name(shard), self.instance).await;
+    /// Ours from now on; `epoch` is committed.
+    pub fn take(&self, shard: u16, epoch: u64, sure_until: Option<Instant>) {
+        if let Some(inner) = &self.0
+            && let Some(known) = inner.epochs.get(usize::from(shard))
+        {
+            inner.sure(shard, sure_until);
+            known.store(epoch, Ordering::Release);
         }
     }
 
-    /// The pair for a write of an order of this shard.
-    pub(super) fn fence(&self, shard: u16) -> Fence {
-        match self.epochs.get(usize::from(shard)) {
-            Some(epoch) => Fence::Owner {
+    /// The lease was renewed: until then nobody else takes the shard by it.
+    pub fn keep(&self, shard: u16, sure_until: Option<Instant>) {
+        if let Some(inner) = &self.0 {
+            inner.sure(shard, sure_until);
+        }
+    }
+
+    /// Not ours any more, if it was under this epoch. Returns whether it was.
+    pub fn lose(&self, shard: u16, epoch: u64) -> bool {
+        let Some(inner) = &self.0 else { return false };
+        let Some(known) = inner.epochs.get(usize::from(shard)) else {
+            return false;
+        };
+        let lost = known
+            .compare_exchange(epoch, 0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if lost {
+            inner.sure(shard, None);
+            inner.lost.notify_one();
+        }
+        lost
+    }
+
+    /// The store refuses this pair: its shard is another's.
+    pub(super) fn lose_pair(&self, fence: Fence) {
+        if let Fence::Owner { shard, epoch, .. } = fence
+            && self.lose(shard, epoch)
+        {
+            tracing::warn!(shard, epoch, "the shard belongs to another instance now");
+        }
+    }
+
+    /// Waits until something was lost.
+    pub async fn lost(&self) {
+        match &self.0 {
+            Some(inner) => inner.lost.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Can nobody else have taken it? Where not, the store is asked before a provider is.
+    pub fn is_sure(&self, shard: u16) -> bool {
+        let Some(inner) = &self.0 else { return true };
+        let sure_until = inner.sure_until();
+        let until = sure_until.get(usize::from(shard)).copied().flatten();
+        !inner.is_shared || until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The pair for a write of an order of this shard. Where it is not ours, one that is never let in.
+    pub fn fence(&self, shard: u16) -> Fence {
+        match &self.0 {
+            Some(inner) => Fence::Owner {
                 shard,
-                epoch: *epoch,
-                instance: self.instance,
+                epoch: self.epoch(shard).unwrap_or(0),
+                instance: inner.instance,
             },
             None => Fence::None,
         }
     }
 
-    /// The pair for a command's write. A capture is a fact, not a transition: it needs none.
+    /// The pair for a command's write. A fact needs none.
     pub(super) fn fence_of(&self, shard: u16, command: &Command) -> Fence {
-        match command {
-            Command::Capture(_)
+        if is_fact(command) {
+            Fence::None
+        } else {
+            self.fence(shard)
+        }
+    }
+}
+
+impl Inner {
+    fn sure_until(&self) -> MutexGuard<'_, Vec<Option<Instant>>> {
+        self.sure_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sure(&self, shard: u16, until: Option<Instant>) {
+        if let Some(known) = self.sure_until().get_mut(usize::from(shard)) {
+            *known = until;
+        }
+    }
+}
+
+/// What has happened in the world, whoever hears of it: recorded by any node (reliability, decision 2).
+pub(super) const fn is_fact(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Capture(_)
             | Command::QueryAnswer {
                 answer: QueryAnswer::Paid(_),
                 ..
             }
             | Command::RefundAnswer { .. }
-            | Command::ForeignRefund(_) => Fence::None,
-            _ => self.fence(shard),
-        }
-    }
-}
-
-fn lock_name(shard: u16) -> String {
-    format!("enrollpay:shard:{shard}")
+            | Command::ForeignRefund(_)
+    )
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::OrdersError;
 use super::admission::{Class, refused};
 use super::house::House;
-use super::messages::{Close, Ended, Generation, Idle, Leave, Pending, Tell};
+use super::messages::{Close, Ended, Generation, Idle, Leave, LetGo, Pending, Tell};
 use super::order::OrderActor;
 use super::orders::RETRY_AFTER_SECONDS;
 use crate::order::OrderId;
@@ -143,6 +143,9 @@ impl Handler<Tell> for Shard {
         if tell.class == Class::Tick && self.is_pausing(tell.id) {
             return tell.answer(Err(OrdersError::ActorLost));
         }
+        if !self.house.owns(self.number) {
+            return tell.answer(Err(OrdersError::NoOwner));
+        }
         let class = tell.class;
         let Some(child) = self.child(tell.id, class, &context.address()) else {
             refused(class);
@@ -207,6 +210,17 @@ impl Handler<Ended> for Shard {
                 "an order's actor panicked: the next command builds it again from its row"
             );
         }
+    }
+}
+
+impl Handler<LetGo> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: LetGo, _: &mut Self::Context) {
+        for (_, child) in self.children.drain() {
+            child.addr.do_send(Leave);
+        }
+        self.crashes.clear();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::{Actor as _, Arbiter, ArbiterHandle};
 use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +18,7 @@ use super::messages::Close;
 use super::options::{Options, Parts};
 use super::shard::Shard;
 use super::watch::Board;
-use super::{Orders, sweep};
+use super::{Orders, reread, sweep};
 
 /// The running shards. Kept by whoever started them; everybody else has [`Orders`].
 #[derive(Debug)]
@@ -114,7 +114,8 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         live_total: AtomicUsize::new(0),
         restarts: AtomicU64::new(0),
         calls: AtomicUsize::new(0),
-        started_at: parts.clock.now(),
+        left: Notify::new(),
+        look: Notify::new(),
         options,
         parts,
     });
@@ -152,6 +153,9 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         });
     }
     house.caller.spawn(sweep::run(Arc::clone(&house)));
+    if house.options.ownership.is_shared() {
+        house.caller.spawn(reread::run(Arc::clone(&house)));
+    }
     Shards {
         house,
         arbiters: arbiters.into_iter().chain(caller).collect(),

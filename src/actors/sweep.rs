@@ -23,6 +23,7 @@ pub(super) async fn run(house: Arc<House>) {
             biased;
             () = stop.cancelled() => return,
             _ = interval.tick() => {}
+            () = house.look.notified() => {}
         }
         tokio::select! {
             biased;
@@ -38,13 +39,17 @@ fn parked(house: &House) -> MutexGuard<'_, HashSet<OrderId>> {
 }
 
 async fn sweep(house: &Arc<House>) {
+    let owned = house.options.ownership.owned();
+    if owned.is_none() {
+        return;
+    }
     let orders = Orders::of(Arc::clone(house));
     let page = house.options.sweep_page.max(1);
     loop {
         let now = house.parts.clock.now();
         // Those that wait for room are due as well, and must not hide the others.
         let waiting = parked(house).len();
-        let mut due = match house.parts.store.due(now, page + waiting).await {
+        let mut due = match house.parts.store.due(now, &owned, page + waiting).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(%error, "the store does not say what is due");

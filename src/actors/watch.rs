@@ -51,7 +51,7 @@ impl Drop for Lead<'_> {
 const HEARD_KEPT: Duration = Duration::from_secs(5);
 
 /// The provider's latest answers about one order, as far as they are remembered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Heard {
     /// When the question was asked whose answer came last, and whether the answer said anything.
     pub query: Option<(Timestamp, bool)>,
@@ -133,7 +133,8 @@ impl Board {
         heard.subscribe()
     }
 
-    pub(super) fn hear(&self, shard: u16, id: OrderId, change: impl FnOnce(&mut Heard)) {
+    /// Returns what is known after the change.
+    pub(super) fn hear(&self, shard: u16, id: OrderId, change: impl FnOnce(&mut Heard)) -> Heard {
         let mut cell = self.cell(shard);
         let now = Instant::now();
         let (heard, at) = cell
@@ -142,6 +143,7 @@ impl Board {
             .or_insert_with(|| (watch::channel(Heard::default()).0, now));
         *at = now;
         heard.send_modify(change);
+        *heard.borrow()
     }
 
     /// Tells whoever watches; the entry goes with its last watcher.
@@ -169,6 +171,26 @@ impl Board {
             cell.heard
                 .retain(|_, (heard, at)| heard.receiver_count() > 0 || at.elapsed() < HEARD_KEPT);
         }
+    }
+
+    /// Does anybody here wait for news of this order?
+    pub(super) fn watches(&self, shard: u16, id: OrderId) -> bool {
+        let cell = self.cell(shard);
+        let versions = cell.watched.get(&id).map(watch::Sender::receiver_count);
+        let heard = cell.heard.get(&id).map(|(heard, _)| heard.receiver_count());
+        versions.unwrap_or(0) + heard.unwrap_or(0) > 0
+    }
+
+    /// Orders whose next version somebody waits for.
+    pub(super) fn watched_orders(&self) -> Vec<OrderId> {
+        let mut orders = Vec::new();
+        for cell in &self.0 {
+            let cell = cell.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited_for = cell.watched.iter();
+            let waited_for = waited_for.filter(|(_, sender)| sender.receiver_count() > 0);
+            orders.extend(waited_for.map(|(id, _)| *id));
+        }
+        orders
     }
 
     pub(super) fn watched(&self) -> usize {

@@ -14,6 +14,7 @@ use super::keys::Keys;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
 use crate::actors::ownership::Ownership;
+use crate::cluster::{self, Directory, Membership};
 use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
 use crate::locks::Locks;
@@ -72,16 +73,29 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     });
     let lease = Duration::from_secs(config.cluster.lease_seconds);
     let locks: Arc<dyn Locks> = Arc::new(MemoryLocks::new());
-    let ownership = Ownership::claim(
-        config.cluster.shards,
-        lease,
-        locks.as_ref(),
-        foundation.store.as_ref(),
-        foundation.clock.as_ref(),
-        foundation.random.as_ref(),
-    )
-    .await
-    .map_err(|error| AppError::Start(error.to_string()))?;
+    let instance = u128::from_be_bytes(foundation.random.bytes());
+    let ownership = Ownership::new(instance, config.cluster.shards, false);
+    let membership = Arc::new(Membership::new(
+        cluster::Options {
+            node: node_id(&config),
+            internal_url: None,
+            shards: config.cluster.shards,
+            lease,
+        },
+        cluster::Parts {
+            store: Arc::clone(&foundation.store),
+            locks: Arc::clone(&locks),
+            clock: Arc::clone(&foundation.clock),
+            random: Arc::clone(&foundation.random),
+            ownership: ownership.clone(),
+            directory: Directory::default(),
+        },
+        None,
+    ));
+    membership
+        .join()
+        .await
+        .map_err(|error| AppError::Start(error.to_string()))?;
     let shards = actors::start(
         actors::Options {
             shards: config.cluster.shards,
@@ -124,6 +138,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             sealer: keys.sealer.clone(),
             clock: Arc::clone(&foundation.clock),
             random: Arc::clone(&foundation.random),
+            owned: {
+                let ownership = ownership.clone();
+                Arc::new(move || ownership.owned())
+            },
         },
     )
     .map_err(|error| AppError::Start(error.to_string()))?;
@@ -131,12 +149,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let stop = CancellationToken::new();
     let background = tokio_util::task::TaskTracker::new();
     background.spawn_local(nudge(&shards, &relay, stop.clone()));
-    background.spawn_local(keep_leases(
-        ownership.clone(),
-        lease,
-        Arc::clone(&locks),
-        stop.clone(),
-    ));
+    background.spawn_local({
+        let (membership, orders, stop) = (Arc::clone(&membership), shards.orders(), stop.clone());
+        async move { membership.run(orders, stop).await }
+    });
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
     let reconciler = Reconciler::new(reconcile::Parts {
         store: Arc::clone(&foundation.store),
@@ -182,6 +198,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         metrics,
         draining: Arc::new(AtomicBool::new(false)),
         started: Arc::new(AtomicBool::new(false)),
+        not_ready: {
+            let membership = Arc::clone(&membership);
+            Arc::new(move || membership.not_ready())
+        },
     };
     let public_server = {
         let configure = http::routes::public_with(deps.clone(), limiters.clone());
@@ -251,8 +271,9 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         deps.streams.close();
         public.stop(true).await;
         commands.stop(true).await;
+        let orders = shards.orders();
         shards.stop(drain).await;
-        ownership.release(locks.as_ref()).await;
+        membership.leave(&orders).await;
         relay.stop().await;
         if let Some(demo) = demo {
             demo.stop().await;
@@ -348,21 +369,6 @@ fn settings(config: &Config, demo: Option<&DemoMode>) -> Settings {
     }
 }
 
-/// Renews the leases three times in their life.
-async fn keep_leases(
-    ownership: Ownership,
-    lease: Duration,
-    locks: Arc<dyn Locks>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(lease / 3) => ownership.renew(lease, locks.as_ref()).await,
-        }
-    }
-}
-
 /// Wakes the relay whenever something was written to the outbox.
 fn nudge(
     shards: &actors::Shards,
@@ -439,6 +445,14 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
     listener
         .local_addr()
         .map_err(|error| AppError::Start(error.to_string()))
+}
+
+/// `cluster.node_id`, or the host's name.
+fn node_id(config: &Config) -> String {
+    config.cluster.node_id.clone().unwrap_or_else(|| {
+        let host = rustix::system::uname();
+        host.nodename().to_string_lossy().into_owned()
+    })
 }
 
 fn cores() -> usize {

@@ -81,8 +81,8 @@ pub struct Intent<'a> {
     pub signed: &'a Signed,
     pub view: View,
     key: Option<&'a str>,
-    /// The first request under this key died; it began here.
-    resumed: Option<Timestamp>,
+    /// The first request under this key died: whose it was, and when it began.
+    resumed: Option<(u128, Timestamp)>,
     committed: Cell<bool>,
     /// Whose people the answer may show.
     order: Cell<Option<OrderId>>,
@@ -93,8 +93,8 @@ pub struct Intent<'a> {
 
 impl Intent<'_> {
     /// Whether an earlier request under this key may have done the work already, and since when.
-    pub const fn resumed(&self) -> Option<Timestamp> {
-        self.resumed
+    pub fn resumed(&self) -> Option<Timestamp> {
+        self.resumed.map(|(_, since)| since)
     }
 
     pub fn merchant(&self) -> MerchantId {
@@ -117,12 +117,24 @@ impl Intent<'_> {
     }
 
     fn started(&self) -> Option<Write> {
-        let key = self.key.filter(|_| self.resumed.is_none())?;
-        Some(Write::IdempotencyStarted {
-            merchant: self.merchant(),
-            key: key.to_owned(),
-            request_hash: self.request_hash,
-            at: self.deps.clock.now(),
+        let (merchant, key) = (self.merchant(), self.key?.to_owned());
+        let instance = self.deps.orders.ownership().instance();
+        let at = self.deps.clock.now();
+        Some(match self.resumed {
+            None => Write::IdempotencyStarted {
+                merchant,
+                key,
+                request_hash: self.request_hash,
+                instance,
+                at,
+            },
+            Some(was) => Write::IdempotencyResumed {
+                merchant,
+                key,
+                was,
+                instance,
+                at,
+            },
         })
     }
 
@@ -238,9 +250,9 @@ async fn first_or_again(
     if let Some(key) = intent.key {
         match intent.deps.store.idempotency(intent.merchant(), key).await {
             Ok(None) => {}
-            Ok(Some(row)) => match judge(intent, &row) {
+            Ok(Some(row)) => match judge(intent, &row).await {
                 Judged::Settled(outcome) => return outcome,
-                Judged::Abandoned => intent.resumed = Some(row.started_at),
+                Judged::Abandoned => intent.resumed = Some((row.instance, row.started_at)),
             },
             Err(error) => return Outcome::refused(&refusal::store_failed(&error)),
         }
@@ -248,7 +260,7 @@ async fn first_or_again(
     match work(intent).await {
         Ok(answer) => Outcome::answered(answer),
         Err(Stop::Problem(problem)) => Outcome::refused(&problem),
-        Err(Stop::KeyTaken(row)) => match judge(intent, &row) {
+        Err(Stop::KeyTaken(row)) => match judge(intent, &row).await {
             Judged::Settled(outcome) => outcome,
             Judged::Abandoned => Outcome::refused(&refusal::in_progress()),
         },
@@ -261,7 +273,7 @@ enum Judged {
 }
 
 /// What an earlier request under the same key means for this one.
-fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
+async fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
     if row.request_hash != intent.request_hash {
         let problem = Problem::new(
             Code::IdempotencyKeyReused,
@@ -272,10 +284,10 @@ fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
     }
     let Some((status, sealed)) = &row.answer else {
         let age = intent.deps.clock.now().since(row.started_at);
-        // One node on the embedded store: what another process began, a kill has ended.
-        let before_us = row.started_at < intent.deps.orders.started_at();
-        if age >= ABANDONED_MS || before_us {
-            return Judged::Abandoned;
+        match is_dead(intent.deps, row.instance).await {
+            Ok(dead) if dead || age >= ABANDONED_MS => return Judged::Abandoned,
+            Ok(_) => {}
+            Err(error) => return Judged::Settled(Outcome::refused(&refusal::store_failed(&error))),
         }
         return Judged::Settled(Outcome::refused(&refusal::in_progress()).again());
     };
@@ -306,6 +318,17 @@ fn judge(intent: &Intent<'_>, row: &IdempotencyRow) -> Judged {
         kept,
         keep: Keep::Replayed,
     })
+}
+
+/// Whose request it was lives no more: what it began, a kill has ended.
+async fn is_dead(deps: &Deps, instance: u128) -> Result<bool, StoreError> {
+    if instance == deps.orders.ownership().instance() {
+        return Ok(false);
+    }
+    let known = deps.store.instances().await?;
+    Ok(!known
+        .iter()
+        .any(|row| row.instance == instance && row.is_alive()))
 }
 
 /// What is sent, and whether it is kept.

@@ -124,6 +124,11 @@ pub fn unanswered(error: &OrdersError, view: &View) -> Problem {
         OrdersError::Rejected(rejection) => rejected(rejection, view),
         OrdersError::Store(error) => store_failed(error),
         OrdersError::ActorLost => store_problem(),
+        OrdersError::NoOwner => Problem::new(
+            Code::Overloaded,
+            "The order is changing hands between two nodes. Nothing was done.",
+        )
+        .retry_after(1),
         OrdersError::Stopping => Problem::new(
             Code::Overloaded,
             "The gateway is stopping. Nothing was done.",
@@ -164,7 +169,9 @@ pub fn rejected(rejection: &Rejection, view: &View) -> Problem {
         | Rejection::TooLate
         | Rejection::AlreadyClaimed
         | Rejection::CaptureKnown
-        | Rejection::EpochMoved { .. } => Problem::new(
+        | Rejection::EpochMoved { .. }
+        | Rejection::ShardHeld
+        | Rejection::DeliveryMoved => Problem::new(
             Code::Overloaded,
             "The order changed at the same moment. Nothing was done.",
         )

@@ -14,6 +14,19 @@ pub trait Locks: Send + Sync + fmt::Debug {
     async fn acquire(&self, name: &str, holder: u128, lease: Duration) -> Acquired;
     /// Gives `name` back where `holder` has it; anything else is left alone.
     async fn release(&self, name: &str, holder: u128);
+    /// The same for many names, in their order.
+    async fn acquire_many(&self, names: &[String], holder: u128, lease: Duration) -> Vec<Acquired> {
+        let mut answers = Vec::with_capacity(names.len());
+        for name in names {
+            answers.push(self.acquire(name, holder, lease).await);
+        }
+        answers
+    }
+    async fn release_many(&self, names: &[String], holder: u128) {
+        for name in names {
+            self.release(name, holder).await;
+        }
+    }
     /// Who holds it, as far as can be told.
     async fn holder(&self, name: &str) -> Held;
 }

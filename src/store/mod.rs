@@ -3,10 +3,12 @@
 
 mod audit;
 mod books;
+mod ownership;
 pub mod personal;
 pub mod postgres;
 pub mod reconciliation;
 pub mod sqlite;
+mod step;
 
 use std::fmt;
 
@@ -21,6 +23,7 @@ use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 
 pub use audit::{AuditBroken, AuditEntry, CHAIN_START, verify_audit, verify_chain};
 pub use books::{LedgerLine, RefundRow, RefundStatus};
+pub use ownership::{InstanceRow, Owned, ShardRow, shard_hash, shard_of};
 pub use reconciliation::Reconciliations;
 
 /// Durable state. All calls are safe to repeat: what a commit already did, it refuses to do again.
@@ -49,8 +52,15 @@ pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
         payer_index: u128,
         purpose: &str,
     ) -> Result<Option<OrderId>, StoreError>;
-    /// Orders whose `next_due_at` is at or before `until`, the longest overdue first.
-    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError>;
+    /// Orders of these shards whose `next_due_at` is at or before `until`, the longest overdue first.
+    async fn due(
+        &self,
+        until: Timestamp,
+        owned: &Owned,
+        limit: usize,
+    ) -> Result<Vec<OrderId>, StoreError>;
+    /// The versions at which these orders stand; one that does not exist is left out. In no order.
+    async fn versions(&self, orders: &[OrderId]) -> Result<Vec<(OrderId, u64)>, StoreError>;
     /// Everything that happened to an order, oldest first.
     async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError>;
     async fn personal(&self, order: OrderId, slot: &str) -> Result<Option<Sealed>, StoreError>;
@@ -72,11 +82,12 @@ pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
     ) -> Result<Option<IdempotencyRow>, StoreError>;
     async fn oauth_state(&self, state_hash: TokenHash) -> Result<Option<OauthState>, StoreError>;
 
-    /// For each order with undelivered events, its oldest one, where that is pending and due (E3:
-    /// a later version waits for the earlier). At most `per_merchant` for one merchant.
+    /// For each order of these shards with undelivered events, its oldest one, where that is pending
+    /// and due (E3: a later version waits for the earlier). At most `per_merchant` for one merchant.
     async fn outbox_due(
         &self,
         now: Timestamp,
+        owned: &Owned,
         limit: usize,
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError>;
@@ -127,6 +138,13 @@ pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
 
     /// What operators did, in order, after entry `after` (0: from the first).
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// Every shard that was ever claimed.
+    async fn shards(&self) -> Result<Vec<ShardRow>, StoreError>;
+    /// Would a write under this pair be let in?
+    async fn fence_stands(&self, fence: Fence) -> Result<bool, StoreError>;
+    /// Every instance that has not taken its leave, dead ones too.
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError>;
 
     /// A value of the store's own settings (mode, shard count, key fingerprints).
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
@@ -198,6 +216,17 @@ pub enum Write {
         merchant: MerchantId,
         key: String,
         request_hash: [u8; 32],
+        /// Whose request it is: when that instance is dead, so is the request.
+        instance: u128,
+        at: Timestamp,
+    },
+    /// Goes on with what a dead request began. `IdempotencyKeyTaken` where the row is not as it was
+    /// read: somebody else goes on with it.
+    IdempotencyResumed {
+        merchant: MerchantId,
+        key: String,
+        was: (u128, Timestamp),
+        instance: u128,
         at: Timestamp,
     },
     IdempotencyFinished {
@@ -249,8 +278,11 @@ pub enum Write {
         key: KeyId,
         at: Timestamp,
     },
+    /// How a try ended, or that there is to be another. `DeliveryMoved` where the event does not stand
+    /// as it did when that was decided: somebody else has tried, or an operator has spoken.
     Delivery {
         event: EventId,
+        was: (DeliveryState, u16),
         state: DeliveryState,
         tries: u16,
         next_at: Option<Timestamp>,
@@ -285,7 +317,27 @@ pub enum Write {
         shard: u16,
         epoch: u64,
         instance: u128,
+        /// Nobody vouches that the present owner is gone: `ShardHeld` unless its instance has been
+        /// silent for so many milliseconds by the store's clock, or took its leave.
+        silent_ms: Option<i64>,
         at: Timestamp,
+    },
+    /// Gives a shard back; nothing where the pair is not the row's any more.
+    ShardReleased {
+        shard: u16,
+        epoch: u64,
+        instance: u128,
+    },
+    /// An instance takes part, for so long from now by the store's clock.
+    InstanceSeen {
+        instance: u128,
+        node: String,
+        internal_url: Option<String>,
+        lease_ms: i64,
+    },
+    /// It takes its leave, or is forgotten.
+    InstanceGone {
+        instance: u128,
     },
 }
 
@@ -315,6 +367,10 @@ pub enum Rejection {
     },
     #[error("the shard's epoch is not what it was")]
     EpochMoved { epoch: u64 },
+    #[error("the shard's owner was alive a moment ago")]
+    ShardHeld,
+    #[error("the event does not stand as it did when this was decided")]
+    DeliveryMoved,
     /// A rule of the store that our own code should never meet: a bug, counted and logged.
     #[error("the store's rule {rule} refused the write")]
     RuleBroken { rule: String },
@@ -334,6 +390,8 @@ impl Rejection {
             Self::CaptureKnown => "capture_known",
             Self::MerchantRefundNoTaken { .. } => "merchant_refund_no_taken",
             Self::EpochMoved { .. } => "epoch_moved",
+            Self::ShardHeld => "shard_held",
+            Self::DeliveryMoved => "delivery_moved",
             Self::RuleBroken { .. } => "rule_broken",
         }
     }
@@ -513,6 +571,7 @@ impl OutboxEntry {
     pub fn again(&self, now: Timestamp, note: &str) -> Write {
         Write::Delivery {
             event: self.id,
+            was: (self.state, self.tries),
             state: DeliveryState::Pending,
             tries: 0,
             next_at: Some(now),
@@ -621,6 +680,8 @@ pub struct IdempotencyRow {
     pub merchant: MerchantId,
     pub key: String,
     pub request_hash: [u8; 32],
+    /// Whose request began it; zero in rows of the first schemas.
+    pub instance: u128,
     pub started_at: Timestamp,
     /// `None` while the first request is still running.
     pub answer: Option<(u16, Sealed)>,

@@ -28,7 +28,7 @@ use crate::faults::crash_point;
 use crate::order::{EventId, MerchantId, OrderId, Timestamp};
 use crate::random::Random;
 use crate::sealing::{Place, Sealer};
-use crate::store::{DeliveryState, Merchant, OutboxEntry, Store, Transaction, Write};
+use crate::store::{DeliveryState, Merchant, OutboxEntry, Owned, Store, Transaction, Write};
 
 /// `webhooks.*` of the configuration.
 #[derive(Clone, Debug)]
@@ -66,12 +66,20 @@ impl Default for Options {
 }
 
 /// What the relay works with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub sealer: Sealer,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
+    /// Whose events are ours to send: the orders' owner sends them.
+    pub owned: Arc<dyn Fn() -> Owned + Send + Sync>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Parts").finish_non_exhaustive()
+    }
 }
 
 /// The handle to a running relay.
@@ -165,6 +173,7 @@ struct Done {
     event: EventId,
     merchant: MerchantId,
     order: OrderId,
+    was: (DeliveryState, u16),
     tries: u16,
     report: Report,
     at: Timestamp,
@@ -261,7 +270,11 @@ impl Loop {
         }
         let per_merchant = self.shared.options.in_flight_per_merchant.saturating_mul(4);
         let store = &self.shared.parts.store;
-        match store.outbox_due(now, ROWS_PER_LOOK, per_merchant).await {
+        let owned = (self.shared.parts.owned)();
+        match store
+            .outbox_due(now, &owned, ROWS_PER_LOOK, per_merchant)
+            .await
+        {
             Ok(entries) => {
                 for entry in entries {
                     if !self.busy.contains(&entry.order) {
@@ -357,6 +370,7 @@ impl Loop {
                 event: entry.id,
                 merchant: entry.merchant,
                 order: entry.order,
+                was: (entry.state, entry.tries),
                 tries: entry.tries.saturating_add(1),
                 report,
                 at: shared.parts.clock.now(),
@@ -398,6 +412,7 @@ impl Loop {
             Ok(results) => {
                 for (done, result) in self.unrecorded.drain(..).zip(results) {
                     self.busy.remove(&done.order);
+                    // Somebody else tried it, or an operator has spoken: the row says what is next.
                     if let Err(rejection) = result {
                         warn!(event = %done.event, %rejection, "a delivery could not be recorded");
                     }
@@ -564,6 +579,7 @@ impl Shared {
         }
         Write::Delivery {
             event: done.event,
+            was: done.was,
             state,
             tries: done.tries,
             next_at,

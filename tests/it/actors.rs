@@ -5,12 +5,15 @@ pub mod bank;
 pub mod bench;
 pub mod virtual_house;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::test;
-use enrollpay::actors::ownership::{ClaimError, Ownership};
+use enrollpay::actors::ownership::Ownership;
 use enrollpay::actors::{Options, OrdersError, Verdict};
+use enrollpay::cluster::{self, Directory, JoinError, Membership};
+use enrollpay::locks::Locks;
 use enrollpay::locks::memory::MemoryLocks;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::{
@@ -784,26 +787,39 @@ async fn all_of_it_runs_on_one_thread_too() {
     assert!(bench.shards.stop(Duration::from_secs(5)).await);
 }
 
+/// An instance that is alone on its store, with all shards.
+async fn joined(
+    bench: &Bench,
+    instance: u128,
+    locks: Arc<MemoryLocks>,
+) -> Result<Ownership, JoinError> {
+    let shards = options().shards;
+    let ownership = Ownership::new(instance, shards, false);
+    let node = cluster::Options {
+        node: format!("node-{instance}"),
+        internal_url: None,
+        shards,
+        lease: Duration::from_secs(10),
+    };
+    let parts = cluster::Parts {
+        store: bench.gate.clone(),
+        locks,
+        clock: Arc::new(bench.clock.clone()),
+        random: Arc::clone(&bench.random),
+        ownership: ownership.clone(),
+        directory: Directory::default(),
+    };
+    Membership::new(node, parts, None).join().await?;
+    Ok(ownership)
+}
+
 /// The node that lost its shards without knowing (F31): its transitions are refused by the store,
 /// while money that it hears of is recorded all the same.
 #[test]
 async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
     let mut bench = Bench::new();
-    let lease = Duration::from_secs(10);
-    let claim_all = || async {
-        // Each time with locks that have forgotten everything, as after a flush.
-        Ownership::claim(
-            options().shards,
-            lease,
-            &MemoryLocks::new(),
-            bench.gate.as_ref(),
-            &bench.clock,
-            bench.random.as_ref(),
-        )
-        .await
-        .unwrap()
-    };
-    let first = claim_all().await;
+    // Each time with locks that have forgotten everything, as after a flush.
+    let first = joined(&bench, 1, Arc::default()).await.unwrap();
     bench = bench
         .crash(Options {
             ownership: first,
@@ -812,28 +828,12 @@ async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
         .await;
     let id = bench.made().await;
 
-    let _second = Ownership::claim(
-        options().shards,
-        lease,
-        &MemoryLocks::new(),
-        bench.gate.as_ref(),
-        &bench.clock,
-        bench.random.as_ref(),
-    )
-    .await
-    .unwrap();
+    joined(&bench, 2, Arc::default()).await.unwrap();
     let refused = bench.tell(id, Command::Cancel).await;
-    assert!(matches!(
-        refused,
-        Err(OrdersError::Rejected(Rejection::FenceMoved))
-    ));
-    assert!(matches!(
-        bench
-            .orders
-            .create(new_order(bench.new_id(), &bench.sealer))
-            .await,
-        Err(OrdersError::Rejected(Rejection::FenceMoved))
-    ));
+    assert!(matches!(refused, Err(OrdersError::NoOwner)));
+    let another = new_order(bench.orders.new_id(START), &bench.sealer);
+    let refused = bench.orders.create(another).await;
+    assert!(matches!(refused, Err(OrdersError::NoOwner)));
     let report = bench.report("4200000001", START);
     bench.tell(id, Command::Capture(report)).await.unwrap();
     assert_eq!(bench.stored(id).await.order.status(), Status::Paid);
@@ -842,20 +842,10 @@ async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
 #[test]
 async fn a_shard_that_another_instance_holds_is_not_taken() {
     let bench = Bench::new();
-    let locks = MemoryLocks::new();
-    let lease = Duration::from_secs(10);
-    let claim = || {
-        Ownership::claim(
-            2,
-            lease,
-            &locks,
-            bench.gate.as_ref(),
-            &bench.clock,
-            bench.random.as_ref(),
-        )
-    };
-    let first = claim().await.unwrap();
-    assert!(matches!(claim().await, Err(ClaimError::Held { shard: 0 })));
-    first.release(&locks).await;
-    claim().await.unwrap();
+    let locks = Arc::new(MemoryLocks::new());
+    locks.acquire("shard:0", 99, Duration::from_secs(60)).await;
+    let refused = joined(&bench, 1, locks.clone()).await;
+    assert!(matches!(refused, Err(JoinError::Held { shard: 0 })));
+    locks.release("shard:0", 99).await;
+    assert!(joined(&bench, 1, locks).await.is_ok());
 }

@@ -171,6 +171,7 @@ async fn a_running_key_refuses_and_an_abandoned_one_is_taken_over() {
         merchant: gateway.school.merchant,
         key: "k-1".to_owned(),
         request_hash: sha256(&request).as_ref().try_into().unwrap(),
+        instance: gateway.deps.orders.ownership().instance(),
         at: START,
     }];
     let transaction = Transaction {

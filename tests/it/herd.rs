@@ -225,7 +225,12 @@ fn a_herd_of_closings_keeps_the_accounts_pace_and_holds_up_no_callback() {
         }
         let told = house
             .gate
-            .outbox_due(house.now(), count * 2, count * 2)
+            .outbox_due(
+                house.now(),
+                &enrollpay::store::Owned::All,
+                count * 2,
+                count * 2,
+            )
             .await
             .unwrap();
         assert_eq!(told.len(), count, "one event each: closed or paid");

@@ -68,6 +68,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "cluster",
+        &[
+            "order", "clock", "random", "sealing", "store", "locks", "actors", "faults",
+        ],
+    ),
+    (
         "retention",
         &[
             "order", "clock", "random", "sealing", "store", "locks", "faults",

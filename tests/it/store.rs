@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use enrollpay::store::Store;
 
 pub mod money;
+pub mod nodes;
 pub mod reconciliation;
 pub mod records;
 pub mod sample;
@@ -74,6 +75,12 @@ macro_rules! store_suite {
             the_last_finished_run_is_the_result,
             rows_are_those_of_one_merchant_and_of_no_order,
             a_row_is_found_on_another_day,
+            an_instance_lives_until_its_lease_is_over,
+            a_shard_changes_hands,
+            a_silent_owner_is_followed_by_the_stores_clock,
+            due_orders_and_events_are_those_of_the_owner,
+            versions_are_told_of_the_orders_that_exist,
+            an_abandoned_key_is_resumed_once,
             it_is_all_there_after_reopening,
             a_closed_store_says_so,
         }

@@ -18,7 +18,7 @@ use enrollpay::clock::{Clock, ManualClock, SystemClock};
 use enrollpay::order::Timestamp;
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed};
-use enrollpay::store::DeliveryState;
+use enrollpay::store::{DeliveryState, Owned};
 use enrollpay::webhook::guard::{Lookup, Policy};
 use enrollpay::webhook::{Options, Parts, Relay, Schedule, start};
 
@@ -50,6 +50,7 @@ fn relay(options: Options, outbox: &Arc<Outbox>, clock: Arc<dyn Clock>) -> Relay
         sealer: outbox.sealer.clone(),
         clock,
         random: Arc::new(SeededRandom::new(11)),
+        owned: Arc::new(|| Owned::All),
     };
     start(options, parts).unwrap()
 }

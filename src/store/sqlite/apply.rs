@@ -11,7 +11,7 @@ use super::reads;
 use super::reconciliation;
 use super::rows::integer;
 use crate::order::event::Event;
-use crate::order::{AttemptNumber, Claim, OrderId, Timestamp};
+use crate::order::{AttemptNumber, Claim, MerchantId, OrderId, Timestamp};
 use crate::store::{
     Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Rejection, TimelineEntry, Transaction,
     Write,
@@ -136,7 +136,7 @@ pub(super) fn apply(connection: &Connection, step: &Step, now: Timestamp) -> Res
         step.writes
             .iter()
             .filter(move |write| turn_of(write) == turn)
-            .try_for_each(|write| apply_write(connection, write))
+            .try_for_each(|write| apply_write(connection, write, now))
     };
     in_turn(Turn::Nonces)?;
     in_turn(Turn::Keys)?;
@@ -158,7 +158,7 @@ enum Turn {
 const fn turn_of(write: &Write) -> Turn {
     match write {
         Write::Nonce { .. } => Turn::Nonces,
-        Write::IdempotencyStarted { .. } => Turn::Keys,
+        Write::IdempotencyStarted { .. } | Write::IdempotencyResumed { .. } => Turn::Keys,
         _ => Turn::Rest,
     }
 }
@@ -444,35 +444,59 @@ fn insert_outbox(
     Ok(())
 }
 
-fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
+fn apply_write(connection: &Connection, write: &Write, now: Timestamp) -> Result<(), Failure> {
     match write {
         Write::Nonce { key, nonce, at } => take_nonce(connection, &key.to_string(), nonce, *at)?,
         Write::IdempotencyStarted {
             merchant,
             key,
             request_hash,
+            instance,
             at,
         } => {
             let started = connection
                 .prepare_cached(
-                    "INSERT INTO idempotency (merchant, key, request_hash, started_at)
-                     VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO idempotency (merchant, key, request_hash, started_at, instance)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute(params![
                     merchant.to_string(),
                     key,
                     request_hash,
-                    at.as_millis()
+                    at.as_millis(),
+                    instance.to_be_bytes(),
                 ]);
             match started {
                 Ok(_) => {}
                 Err(error) if unique_rule(&error).is_some() => {
-                    let row = reads::idempotency(connection, *merchant, key)
-                        .map_err(|error| broken(error.to_string()))?
-                        .ok_or_else(|| broken("a taken key has a row"))?;
-                    return Err(Rejection::IdempotencyKeyTaken(Box::new(row)).into());
+                    return Err(key_taken(connection, *merchant, key)?.into());
                 }
                 Err(error) => return Err(error.into()),
+            }
+        }
+        Write::IdempotencyResumed {
+            merchant,
+            key,
+            was: (by, since),
+            instance,
+            at,
+        } => {
+            let resumed = connection
+                .prepare_cached(
+                    "UPDATE idempotency SET instance = ?5, started_at = ?6
+                     WHERE merchant = ?1 AND key = ?2 AND status IS NULL
+                       AND instance = ?3 AND started_at = ?4",
+                )?
+                .execute(params![
+                    merchant.to_string(),
+                    key,
+                    by.to_be_bytes(),
+                    since.as_millis(),
+                    instance.to_be_bytes(),
+                    at.as_millis(),
+                ])?;
+            if resumed == 0 {
+                return Err(key_taken(connection, *merchant, key)?.into());
             }
         }
         Write::IdempotencyFinished {
@@ -633,17 +657,18 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
         }
         Write::Delivery {
             event,
+            was: (was_state, was_tries),
             state,
             tries,
             next_at,
             note,
             at,
-        } => changed(
-            connection
+        } => {
+            let moved = connection
                 .prepare_cached(
                     "UPDATE outbox SET state = ?2, tries = ?3, next_at = ?4, note = ?5,
                          changed_at = ?6
-                     WHERE id = ?1",
+                     WHERE id = ?1 AND state = ?7 AND tries = ?8",
                 )?
                 .execute(params![
                     event.to_string(),
@@ -652,9 +677,13 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
                     next_at.map(Timestamp::as_millis),
                     note,
                     at.as_millis(),
-                ])?,
-            "a delivery is of an event in the outbox",
-        )?,
+                    delivery_word(*was_state),
+                    was_tries,
+                ])?;
+            if moved == 0 {
+                return Err(Rejection::DeliveryMoved.into());
+            }
+        }
         Write::Setting { name, value } => {
             connection
                 .prepare_cached(
@@ -678,8 +707,53 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<(), Failure> {
             shard,
             epoch,
             instance,
+            silent_ms,
             at,
-        } => claim_shard(connection, *shard, *epoch, *instance, *at)?,
+        } => claim_shard(
+            connection,
+            (*shard, *epoch),
+            *instance,
+            *silent_ms,
+            *at,
+            now,
+        )?,
+        Write::ShardReleased {
+            shard,
+            epoch,
+            instance,
+        } => {
+            connection
+                .prepare_cached(
+                    "UPDATE shards SET instance = NULL
+                     WHERE shard = ?1 AND epoch = ?2 AND instance = ?3",
+                )?
+                .execute(params![shard, integer(*epoch), instance.to_be_bytes()])?;
+        }
+        Write::InstanceSeen {
+            instance,
+            node,
+            internal_url,
+            lease_ms,
+        } => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO instances (instance, node, internal_url, alive_until)
+                     VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (instance) DO UPDATE SET node = excluded.node,
+                         internal_url = excluded.internal_url, alive_until = excluded.alive_until",
+                )?
+                .execute(params![
+                    instance.to_be_bytes(),
+                    node,
+                    internal_url,
+                    now.as_millis().saturating_add(*lease_ms),
+                ])?;
+        }
+        Write::InstanceGone { instance } => {
+            connection
+                .prepare_cached("DELETE FROM instances WHERE instance = ?1")?
+                .execute([instance.to_be_bytes()])?;
+        }
     }
     Ok(())
 }
@@ -713,13 +787,42 @@ fn take_nonce(
     }
 }
 
+/// The row that has the key. One that went meanwhile leaves nothing to say: the caller comes again.
+fn key_taken(
+    connection: &Connection,
+    merchant: MerchantId,
+    key: &str,
+) -> Result<Rejection, Rejection> {
+    let row = reads::idempotency(connection, merchant, key)
+        .map_err(|error| broken(error.to_string()))?
+        .ok_or_else(|| broken("a taken key has a row"))?;
+    Ok(Rejection::IdempotencyKeyTaken(Box::new(row)))
+}
+
 fn claim_shard(
     connection: &Connection,
-    shard: u16,
-    epoch: u64,
+    (shard, epoch): (u16, u64),
     instance: u128,
+    silent_ms: Option<i64>,
     at: Timestamp,
+    now: Timestamp,
 ) -> Result<(), Failure> {
+    if let Some(silent_ms) = silent_ms {
+        let held = connection
+            .prepare_cached(
+                "SELECT 1 FROM shards JOIN instances ON instances.instance = shards.instance
+                 WHERE shards.shard = ?1 AND shards.instance <> ?2 AND alive_until + ?3 > ?4",
+            )?
+            .exists(params![
+                shard,
+                instance.to_be_bytes(),
+                silent_ms,
+                now.as_millis()
+            ])?;
+        if held {
+            return Err(Rejection::ShardHeld.into());
+        }
+    }
     let raised = connection
         .prepare_cached(
             "INSERT INTO shards (shard, epoch, instance, claimed_at)

@@ -23,9 +23,9 @@ use jiff::civil::Date;
 use rusqlite::Connection;
 
 use super::{
-    AuditEntry, EvidenceRow, IdempotencyRow, LedgerLine, Merchant, MerchantKey, OauthState,
-    OrderFilter, OutboxEntry, OutboxGauge, RefundRow, Rejection, Store, StoreError, StoredOrder,
-    TimelineEntry, TokenTarget, Transaction,
+    AuditEntry, EvidenceRow, Fence, IdempotencyRow, InstanceRow, LedgerLine, Merchant, MerchantKey,
+    OauthState, OrderFilter, OutboxEntry, OutboxGauge, Owned, RefundRow, Rejection, ShardRow,
+    Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
 };
 use crate::clock::Clock;
 use crate::order::{
@@ -149,8 +149,35 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError> {
-        self.read(move |connection| reads::due(connection, until, limit))
+    async fn due(
+        &self,
+        until: Timestamp,
+        owned: &Owned,
+        limit: usize,
+    ) -> Result<Vec<OrderId>, StoreError> {
+        let owned = owned.clone();
+        self.read(move |connection| reads::due(connection, until, &owned, limit))
+            .await
+    }
+
+    async fn versions(&self, orders: &[OrderId]) -> Result<Vec<(OrderId, u64)>, StoreError> {
+        let orders = orders.to_vec();
+        self.read(move |connection| reads::versions(connection, &orders))
+            .await
+    }
+
+    async fn shards(&self) -> Result<Vec<ShardRow>, StoreError> {
+        self.read(reads::shards).await
+    }
+
+    async fn fence_stands(&self, fence: Fence) -> Result<bool, StoreError> {
+        self.read(move |connection| reads::fence_stands(connection, fence))
+            .await
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        let now = self.clock.now();
+        self.read(move |connection| reads::instances(connection, now))
             .await
     }
 
@@ -211,10 +238,12 @@ impl Store for SqliteStore {
     async fn outbox_due(
         &self,
         now: Timestamp,
+        owned: &Owned,
         limit: usize,
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.read(move |connection| reads::outbox_due(connection, now, limit, per_merchant))
+        let owned = owned.clone();
+        self.read(move |connection| reads::outbox_due(connection, now, &owned, limit, per_merchant))
             .await
     }
 

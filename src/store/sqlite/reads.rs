@@ -12,8 +12,9 @@ use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId
 use crate::order::{Order, Timestamp};
 use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 use crate::store::{
-    EvidenceRow, IdempotencyRow, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry,
-    OutboxGauge, StoreError, StoredOrder, TimelineEntry, TokenTarget,
+    EvidenceRow, Fence, IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState,
+    OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoreError, StoredOrder, TimelineEntry,
+    TokenTarget,
 };
 
 pub(super) type Read<T> = Result<T, StoreError>;
@@ -147,12 +148,84 @@ pub(super) fn paid_order_for(
 
 const DUE: &str = "SELECT id FROM orders WHERE next_due_at <= ?1 ORDER BY next_due_at LIMIT ?2";
 
-pub(super) fn due(connection: &Connection, until: Timestamp, rows: usize) -> Read<Vec<OrderId>> {
-    many(
+pub(super) fn due(
+    connection: &Connection,
+    until: Timestamp,
+    owned: &Owned,
+    rows: usize,
+) -> Read<Vec<OrderId>> {
+    let mut due = many(
         connection,
         DUE,
         params![until.as_millis(), limit(rows)],
         |row| Parsing::new("orders", row, "id").parse("id"),
+    )?;
+    // One process has this file, and all shards or none: nothing hides behind what is left out.
+    due.retain(|id| owned.contains(*id));
+    Ok(due)
+}
+
+pub(super) fn versions(connection: &Connection, orders: &[OrderId]) -> Read<Vec<(OrderId, u64)>> {
+    let mut versions = Vec::with_capacity(orders.len());
+    for id in orders {
+        let version = one(
+            connection,
+            "SELECT id, version FROM orders WHERE id = ?1",
+            [id.to_string()],
+            |row| Parsing::new("orders", row, "id").number("version"),
+        )?;
+        versions.extend(version.map(|version| (*id, version)));
+    }
+    Ok(versions)
+}
+
+pub(super) fn shards(connection: &Connection) -> Read<Vec<ShardRow>> {
+    many(
+        connection,
+        "SELECT shard, epoch, instance FROM shards ORDER BY shard",
+        [],
+        |row| {
+            let row = Parsing::named("shards", row, "");
+            Ok(ShardRow {
+                shard: row.number("shard")?,
+                epoch: row.number("epoch")?,
+                instance: row.bytes_if_any("instance")?.map(u128::from_be_bytes),
+            })
+        },
+    )
+}
+
+pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Read<bool> {
+    let Fence::Owner {
+        shard,
+        epoch,
+        instance,
+    } = fence
+    else {
+        return Ok(true);
+    };
+    let stands = shards(connection)?;
+    Ok(stands.contains(&ShardRow {
+        shard,
+        epoch,
+        instance: Some(instance),
+    }))
+}
+
+pub(super) fn instances(connection: &Connection, now: Timestamp) -> Read<Vec<InstanceRow>> {
+    many(
+        connection,
+        "SELECT instance, node, internal_url, alive_until FROM instances ORDER BY instance",
+        [],
+        |row| {
+            let row = Parsing::named("instances", row, "");
+            Ok(InstanceRow {
+                instance: u128::from_be_bytes(row.bytes("instance")?),
+                node: row.get("node")?,
+                internal_url: row.get("internal_url")?,
+                left_ms: row.time("alive_until")?.since(now),
+            })
+        },
     )
 }
 
@@ -278,7 +351,7 @@ pub(super) fn idempotency(
 ) -> Read<Option<IdempotencyRow>> {
     one(
         connection,
-        "SELECT merchant, request_hash, started_at, status, answer FROM idempotency
+        "SELECT merchant, request_hash, instance, started_at, status, answer FROM idempotency
          WHERE merchant = ?1 AND key = ?2",
         params![merchant.to_string(), key],
         |row| {
@@ -289,6 +362,7 @@ pub(super) fn idempotency(
                 merchant,
                 key: key.to_owned(),
                 request_hash: row.bytes("request_hash")?,
+                instance: u128::from_be_bytes(row.bytes("instance")?),
                 started_at: row.time("started_at")?,
                 answer: status.zip(answer.map(Sealed)),
             })
@@ -377,6 +451,7 @@ fn merchants_with_pending(connection: &Connection) -> Read<Vec<String>> {
 pub(super) fn outbox_due(
     connection: &Connection,
     now: Timestamp,
+    owned: &Owned,
     rows: usize,
     per_merchant: usize,
 ) -> Read<Vec<OutboxEntry>> {
@@ -389,7 +464,8 @@ pub(super) fn outbox_due(
             params![merchant, now.as_millis(), limit(per_merchant.min(rows))],
             outbox_row,
         )?;
-        ranked.extend(due.into_iter().enumerate());
+        let due = due.into_iter().filter(|entry| owned.contains(entry.order));
+        ranked.extend(due.enumerate());
     }
     // Everybody's first before anybody's second.
     ranked.sort_by_key(|(rank, entry)| (*rank, entry.next_at, entry.id));

@@ -29,10 +29,10 @@ use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::sqlite::{Options as SqliteOptions, SqliteStore};
 use enrollpay::store::{
-    Actor, AuditEntry, EvidenceRow, IdempotencyRow, Item, LedgerLine, MaskedPayer, Merchant,
-    MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry, OutboxGauge, PayerIdentity,
-    PersonalData, Reconciliations, RefundRow, Rejection, Store, StoreError, StoredOrder,
-    TimelineEntry, TokenTarget, Transaction, Write,
+    Actor, AuditEntry, EvidenceRow, Fence, IdempotencyRow, InstanceRow, Item, LedgerLine,
+    MaskedPayer, Merchant, MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry,
+    OutboxGauge, Owned, PayerIdentity, PersonalData, Reconciliations, RefundRow, Rejection,
+    ShardRow, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction, Write,
 };
 use jiff::civil::Date;
 use secrecy::SecretString;
@@ -388,9 +388,27 @@ impl Store for Gate {
             .paid_order_for(merchant, payer_index, purpose)
             .await
     }
-    async fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<OrderId>, StoreError> {
-        self.asked(move |store| async move { store.due(until, limit).await })
+    async fn due(
+        &self,
+        until: Timestamp,
+        owned: &Owned,
+        limit: usize,
+    ) -> Result<Vec<OrderId>, StoreError> {
+        let owned = owned.clone();
+        self.asked(move |store| async move { store.due(until, &owned, limit).await })
             .await
+    }
+    async fn versions(&self, orders: &[OrderId]) -> Result<Vec<(OrderId, u64)>, StoreError> {
+        self.store.versions(orders).await
+    }
+    async fn shards(&self) -> Result<Vec<ShardRow>, StoreError> {
+        self.store.shards().await
+    }
+    async fn fence_stands(&self, fence: Fence) -> Result<bool, StoreError> {
+        self.store.fence_stands(fence).await
+    }
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
+        self.store.instances().await
     }
     async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError> {
         self.store.timeline(order).await
@@ -432,10 +450,11 @@ impl Store for Gate {
     async fn outbox_due(
         &self,
         now: Timestamp,
+        owned: &Owned,
         limit: usize,
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.store.outbox_due(now, limit, per_merchant).await
+        self.store.outbox_due(now, owned, limit, per_merchant).await
     }
     async fn outbox_event(&self, id: EventId) -> Result<Option<OutboxEntry>, StoreError> {
         self.store.outbox_event(id).await
@@ -765,7 +784,7 @@ impl Bench {
     pub async fn outbox(&self) -> Vec<String> {
         let due = self
             .gate
-            .outbox_due(self.clock_now(), 1_000, 1_000)
+            .outbox_due(self.clock_now(), &Owned::All, 1_000, 1_000)
             .await
             .unwrap();
         due.into_iter()

@@ -108,6 +108,7 @@ impl Bench {
     pub async fn delivered(&self, n: u32) {
         self.write(Write::Delivery {
             event: event_id(n),
+            was: (DeliveryState::Pending, 0),
             state: DeliveryState::Delivered,
             tries: 1,
             next_at: None,
@@ -137,6 +138,7 @@ impl Bench {
                 merchant,
                 key: "key-1".to_owned(),
                 request_hash: [7; 32],
+                instance: 1,
                 at: at(1),
             },
             Write::IdempotencyFinished {

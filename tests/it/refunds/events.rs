@@ -50,8 +50,10 @@ impl Gateway {
 
     /// As the relay would write it.
     pub async fn deliver(&self, event: EventId, state: DeliveryState) {
+        let stands = self.store.outbox_event(event).await.unwrap().unwrap();
         let writes = vec![Write::Delivery {
             event,
+            was: (stands.state, stands.tries),
             state,
             tries: 12,
             next_at: (state == DeliveryState::Pending)

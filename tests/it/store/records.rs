@@ -68,6 +68,7 @@ pub async fn events_are_read_in_the_order_they_were_committed(place: &dyn Place)
     // Delivered or not: it is the same event at the same place.
     let delivered = Write::Delivery {
         event: event_id(40),
+        was: (enrollpay::store::DeliveryState::Pending, 0),
         state: enrollpay::store::DeliveryState::Delivered,
         tries: 1,
         next_at: None,

@@ -192,6 +192,7 @@ async fn the_schema_itself_refuses_what_must_never_be() {
         shard: 1,
         epoch: 1,
         instance: 1,
+        silent_ms: None,
         at: START,
     };
     store.commit(vec![writes([claimed])]).await.unwrap();

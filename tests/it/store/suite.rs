@@ -6,12 +6,13 @@ use enrollpay::order::{AccountId, AttemptNumber, CloseReason, Event, EventId, St
 use enrollpay::sealing::TokenKind;
 use enrollpay::store::{
     DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding, Fence, IdempotencyRow, Masks,
-    Merchant, MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge,
+    Merchant, MerchantKey, OauthState, OrderFilter, OrderWrite, OutboxEntry, OutboxGauge, Owned,
     Rejection, Store, StoreError, TokenTarget, Transaction, WebhookSecret, Write,
 };
 
 use super::Place;
 pub use super::money::*;
+pub use super::nodes::*;
 pub use super::reconciliation::*;
 pub use super::records::*;
 use super::sample::*;
@@ -147,6 +148,7 @@ fn shard_claimed(epoch: u64, instance: u128) -> Write {
         shard: 17,
         epoch,
         instance,
+        silent_ms: None,
         at: START,
     }
 }
@@ -228,6 +230,7 @@ fn key_started(key: &str, seconds: i64) -> Write {
         merchant: merchant_id(1),
         key: key.to_owned(),
         request_hash: [7; 32],
+        instance: 5,
         at: at(seconds),
     }
 }
@@ -254,6 +257,7 @@ fn running(key: &str) -> IdempotencyRow {
         merchant: merchant_id(1),
         key: key.to_owned(),
         request_hash: [7; 32],
+        instance: 5,
         started_at: at(1),
         answer: None,
     }
@@ -627,7 +631,7 @@ pub async fn the_longest_overdue_is_due_first(place: &dyn Place) {
         write.next_due_at = due.map(at);
         commit_step(&store, write).await.unwrap();
     }
-    let due = async |until, limit| store.due(until, limit).await.unwrap();
+    let due = async |until, limit| store.due(until, &Owned::All, limit).await.unwrap();
     assert_eq!(due(at(9), 10).await, vec![]);
     assert_eq!(due(at(10), 10).await, vec![order_id(2)]);
     let all = vec![order_id(2), order_id(4), order_id(1)];
@@ -869,9 +873,27 @@ pub async fn settings_and_evidence_are_kept(place: &dyn Place) {
     assert_eq!(find("4201").await, None);
 }
 
-fn delivery(n: u32, state: DeliveryState, next_at: Option<Timestamp>) -> Write {
+/// Of the event as it stands.
+async fn deliver(
+    store: &Arc<dyn Store>,
+    n: u32,
+    state: DeliveryState,
+    next_at: Option<Timestamp>,
+) -> Result<(), Rejection> {
+    let stands = store.outbox_event(event_id(n)).await.unwrap();
+    let was = stands.map_or((DeliveryState::Pending, 0), |row| (row.state, row.tries));
+    commit_write(store, delivery(n, was, state, next_at)).await
+}
+
+fn delivery(
+    n: u32,
+    was: (DeliveryState, u16),
+    state: DeliveryState,
+    next_at: Option<Timestamp>,
+) -> Write {
     Write::Delivery {
         event: event_id(n),
+        was,
         state,
         tries: 1,
         next_at,
@@ -902,15 +924,18 @@ pub async fn an_orders_events_leave_in_order(place: &dyn Place) {
     // The later version has the smaller id and time: its version decides.
     with_events(&store, 1, 1, &[20, 10, 30]).await;
     with_events(&store, 1, 2, &[15]).await;
-    let due = async |seconds| ids(&store.outbox_due(at(seconds), 10, 10).await.unwrap());
+    let due = async |seconds| {
+        ids(&store
+            .outbox_due(at(seconds), &Owned::All, 10, 10)
+            .await
+            .unwrap())
+    };
     let events = |numbers: &[u32]| numbers.iter().map(|n| event_id(*n)).collect::<Vec<_>>();
     assert_eq!(due(14).await, vec![]);
     assert_eq!(due(19).await, events(&[15]));
     assert_eq!(due(50).await, events(&[15, 20]));
     // Tried in vain: the order waits, the other does not.
-    commit_write(&store, delivery(20, Pending, Some(at(100))))
-        .await
-        .unwrap();
+    deliver(&store, 20, Pending, Some(at(100))).await.unwrap();
     assert_eq!(due(50).await, events(&[15]));
     let waiting = store.outbox_event(event_id(20)).await.unwrap().unwrap();
     assert_eq!((waiting.tries, waiting.next_at), (1, Some(at(100))));
@@ -918,25 +943,19 @@ pub async fn an_orders_events_leave_in_order(place: &dyn Place) {
     assert_eq!(waiting.body, sealed("the order"));
     assert_eq!(due(100).await, events(&[15, 20]));
     // Delivered: the next one's turn. Parked: it holds nobody up.
-    commit_write(&store, delivery(20, Delivered, None))
-        .await
-        .unwrap();
+    deliver(&store, 20, Delivered, None).await.unwrap();
     assert_eq!(due(50).await, events(&[10, 15]));
-    commit_write(&store, delivery(10, Parked, None))
-        .await
-        .unwrap();
+    deliver(&store, 10, Parked, None).await.unwrap();
     assert_eq!(due(50).await, events(&[15, 30]));
     // Resent: again on its way, and first.
-    commit_write(&store, delivery(10, Pending, Some(at(50))))
-        .await
-        .unwrap();
+    deliver(&store, 10, Pending, Some(at(50))).await.unwrap();
     assert_eq!(due(50).await, events(&[15, 10]));
-    assert!(is_broken(
-        &commit_write(&store, delivery(99, Delivered, None)).await
-    ));
-    assert!(is_broken(
-        &commit_write(&store, delivery(10, Pending, None)).await
-    ));
+    let moved = Err(Rejection::DeliveryMoved);
+    assert_eq!(deliver(&store, 99, Delivered, None).await, moved);
+    // Decided before it was resent.
+    let late = delivery(10, (Parked, 1), Delivered, None);
+    assert_eq!(commit_write(&store, late).await, moved);
+    assert!(is_broken(&deliver(&store, 10, Pending, None).await));
 }
 
 pub async fn no_merchant_waits_for_another(place: &dyn Place) {
@@ -948,7 +967,10 @@ pub async fn no_merchant_waits_for_another(place: &dyn Place) {
     with_events(&store, 2, 12, &[12]).await;
     with_events(&store, 3, 21, &[21]).await;
     let due = async |limit, per_merchant| {
-        ids(&store.outbox_due(at(99), limit, per_merchant).await.unwrap())
+        ids(&store
+            .outbox_due(at(99), &Owned::All, limit, per_merchant)
+            .await
+            .unwrap())
     };
     let events = |numbers: &[u32]| numbers.iter().map(|n| event_id(*n)).collect::<Vec<_>>();
     assert_eq!(due(3, 10).await, events(&[1, 11, 21]));
@@ -963,7 +985,7 @@ pub async fn what_is_undelivered_is_listed_oldest_first(place: &dyn Place) {
     with_events(&store, 1, 1, &[10, 20]).await;
     with_events(&store, 2, 2, &[15, 30]).await;
     for (event, state) in [(10, Delivered), (15, Parked), (30, Parked)] {
-        let verdict = commit_write(&store, delivery(event, state, None)).await;
+        let verdict = deliver(&store, event, state, None).await;
         assert_eq!(verdict, Ok(()));
     }
     let list = async |all, limit| ids(&store.outbox_undelivered(all, limit).await.unwrap());
@@ -991,16 +1013,10 @@ pub async fn the_outbox_is_gauged(place: &dyn Place) {
         }
     );
     // The second event of the first order waits for the first, whatever its own time is.
-    commit_write(&store, delivery(10, Pending, Some(at(100))))
-        .await
-        .unwrap();
+    deliver(&store, 10, Pending, Some(at(100))).await.unwrap();
     assert_eq!(gauge().await.next_due, Some(at(30)));
-    commit_write(&store, delivery(10, Parked, None))
-        .await
-        .unwrap();
-    commit_write(&store, delivery(30, Delivered, None))
-        .await
-        .unwrap();
+    deliver(&store, 10, Parked, None).await.unwrap();
+    deliver(&store, 30, Delivered, None).await.unwrap();
     assert_eq!(
         gauge().await,
         OutboxGauge {

@@ -36,6 +36,7 @@ fn relay(options: Options, store: &Arc<dyn Store>) -> Relay {
         sealer: sealer(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SeededRandom::new(11)),
+        owned: Arc::new(|| enrollpay::store::Owned::All),
     };
     start(options, parts).unwrap()
 }
@@ -174,6 +175,7 @@ async fn a_parked_event_lets_the_next_pass_and_is_delivered_when_resent() {
 
     let resend = Write::Delivery {
         event: events[0],
+        was: (parked.state, parked.tries),
         state: DeliveryState::Pending,
         tries: 0,
         next_at: Some(now()),

@@ -11,10 +11,10 @@ use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
-    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, IdempotencyRow, LedgerLine, Masks,
-    Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge, Reconciliations,
-    RefundRow, Rejection, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction,
-    WebhookSecret, Write,
+    AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, Fence, IdempotencyRow, InstanceRow,
+    LedgerLine, Masks, Merchant, MerchantKey, OauthState, OrderFilter, OutboxEntry, OutboxGauge,
+    Owned, Reconciliations, RefundRow, Rejection, ShardRow, Store, StoreError, StoredOrder,
+    TimelineEntry, TokenTarget, Transaction, WebhookSecret, Write,
 };
 use jiff::civil::Date;
 use tokio::sync::watch;
@@ -203,6 +203,7 @@ impl Store for Outbox {
     async fn outbox_due(
         &self,
         now: Timestamp,
+        _: &Owned,
         limit: usize,
         per_merchant: usize,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
@@ -259,7 +260,19 @@ impl Store for Outbox {
     ) -> Result<Option<OrderId>, StoreError> {
         unused()
     }
-    async fn due(&self, _: Timestamp, _: usize) -> Result<Vec<OrderId>, StoreError> {
+    async fn due(&self, _: Timestamp, _: &Owned, _: usize) -> Result<Vec<OrderId>, StoreError> {
+        unused()
+    }
+    async fn versions(&self, _: &[OrderId]) -> Result<Vec<(OrderId, u64)>, StoreError> {
+        unused()
+    }
+    async fn shards(&self) -> Result<Vec<ShardRow>, StoreError> {
+        unused()
+    }
+    async fn fence_stands(&self, _: Fence) -> Result<bool, StoreError> {
+        unused()
+    }
+    async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {
         unused()
     }
     async fn timeline(&self, _: OrderId) -> Result<Vec<TimelineEntry>, StoreError> {
