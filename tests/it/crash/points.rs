@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{PATIENCE, Story, tell};
 use crate::support::cluster::Cluster;
 use crate::support::process::{Gateway, Simulators};
+use crate::support::story::{Story, tell};
 use crate::support::student::{Alipay, Wallet, Wechat};
 use crate::support::{Pair, World, on_either_pair};
+
+const PATIENCE: Duration = Duration::from_secs(90);
 
 on_either_pair! {
     c1_order_before_commit,

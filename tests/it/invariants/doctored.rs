@@ -22,8 +22,9 @@ use ulid::Ulid;
 use super::check;
 use super::kept::copy_of;
 use super::rows::Rows;
-use crate::support::World;
+use super::{Kept, check_invariants};
 use crate::support::student::{Alipay, Wechat};
+use crate::support::{Pair, World};
 
 struct Sample {
     folder: tempfile::TempDir,
@@ -443,6 +444,71 @@ async fn each_doctored_store_is_found_out() {
         let found = sample.found(&format!("books{at}"), "", &books);
         assert!(found.contains(invariant), "{invariant} ({at}): {found:?}");
     }
+}
+
+/// The same checks on rows that PostgreSQL keeps: they are read, and read as they stand.
+#[tokio::test]
+async fn a_doctored_database_is_found_out() {
+    let world = World::on(Pair::Postgres(1), &[]).await;
+    let paid = world.paid(Wechat).await;
+    let refund = world.merchant.refund(&paid.order, "TK-1", PART).await;
+    let refund = refund["id"].as_str().unwrap();
+    world
+        .merchant
+        .until_refund(&paid.order, refund, "succeeded")
+        .await;
+    world.late_payment().await;
+    world.rest().await;
+    world.gateway.kill9().await;
+    let books = world.simulators.books().await;
+    let database = &world.cluster.as_ref().unwrap().database;
+    let found = async |sql: &str| {
+        let copy = database.copy();
+        // Without any rule that would refuse the lie.
+        copy.sql(&format!("SET session_replication_role = replica; {sql}"));
+        let broken = check_invariants(&Kept::Database(copy.url()), &books).await;
+        broken
+            .into_iter()
+            .map(|broken| broken.invariant)
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(found("").await, BTreeSet::new());
+    for (invariant, sql) in [
+        (
+            "M1",
+            "UPDATE orders SET status = 'unpaid' WHERE status = 'paid'",
+        ),
+        ("M3", "UPDATE captures SET amount = amount + 1"),
+        ("M4", "UPDATE refunds SET amount = 14001"),
+        ("M5", "UPDATE refunds SET number = number || 'x'"),
+        ("M7", "UPDATE orders SET status = 'closed'"),
+        (
+            "M9",
+            "UPDATE ledger SET amount = amount + 1 WHERE book = 'merchant'",
+        ),
+        ("M9", "DELETE FROM ledger_total_slots"),
+        ("Q2", "DELETE FROM claims"),
+        (
+            "Q2",
+            "UPDATE claims SET payer = decode(repeat('00', 16), 'hex')",
+        ),
+        ("Q3", "UPDATE claims SET claimed_at = claimed_at + 86400000"),
+        ("A1", "DELETE FROM captures WHERE refund IS NULL"),
+        ("E1", "UPDATE outbox SET version = version + 1"),
+        (
+            "E5",
+            "DELETE FROM order_events WHERE event LIKE '%trade_made%'",
+        ),
+        (
+            "state",
+            "UPDATE orders SET state = jsonb_set(state::jsonb, '{settlement}', '\"open\"')::text WHERE status = 'paid'",
+        ),
+    ] {
+        let found = found(sql).await;
+        assert!(found.contains(invariant), "{invariant}: {sql}: {found:?}");
+    }
+    world.gateway.restart().await;
+    world.finish().await;
 }
 
 fn kept_trade(trade: &Value) -> bool {

@@ -27,6 +27,7 @@ pub struct Cluster {
     pub balancer: Proxy,
     /// One for each node, where the lines can be cut.
     pub links: Vec<Links>,
+    public: Vec<SocketAddr>,
     nodes: Vec<BTreeMap<String, String>>,
 }
 
@@ -81,14 +82,17 @@ impl Cluster {
         let balancer = Proxy::before(&public);
         let secrets = Secrets::new();
         let origin = format!("http://{}", balancer.address());
-        let nodes = (1..).zip(&nodes);
-        let nodes = nodes.map(|(number, node)| node.environment(number, &origin, &secrets));
+        let nodes = (1..)
+            .zip(&nodes)
+            .map(|(number, node)| node.environment(number, &origin, &secrets))
+            .collect();
         Self {
             database,
             redis,
             balancer,
             links,
-            nodes: nodes.collect(),
+            public,
+            nodes,
         }
     }
 
@@ -117,9 +121,16 @@ impl Cluster {
             .collect()
     }
 
-    /// Every line whole, every server awake.
+    /// Whoever comes in is sent to these nodes alone.
+    pub fn lead_to(&self, nodes: &[&Gateway]) {
+        let nodes: Vec<_> = nodes.iter().map(|node| node.address()).collect();
+        self.balancer.lead_to(&nodes);
+    }
+
+    /// Every line whole, and every node in use.
     pub fn heal(&self) {
         self.balancer.heal();
+        self.balancer.lead_to(&self.public);
         for link in &self.links {
             link.store.heal();
             link.locks.heal();

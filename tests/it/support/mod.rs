@@ -12,6 +12,7 @@
 
 pub mod books;
 pub mod cluster;
+pub mod disk;
 pub mod front;
 pub mod merchant;
 pub mod postgres;
@@ -20,6 +21,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod server;
+pub mod story;
 pub mod student;
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 #[cfg(feature = "fault-injection")]
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -283,16 +283,24 @@ impl Gateway {
     pub async fn ready(&self) {
         eventually("a ready gateway", START, async || {
             assert_eq!(self.ended(), None, "the gateway ended at its start");
-            self.is_ready().await.then_some(())
+            self.complaint().await.filter(String::is_empty)
         })
         .await;
     }
 
-    /// What it says of itself.
-    pub async fn is_ready(&self) -> bool {
+    /// What it says of itself, where it answers; empty once it is ready.
+    pub async fn complaint(&self) -> Option<String> {
         let url = format!("{}/readyz", self.monitoring);
-        let answer = super::client().get(url).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+        let answer = super::client().get(url).send().await.ok()?;
+        if answer.status().is_success() {
+            return Some(String::new());
+        }
+        answer.text().await.ok()
+    }
+
+    /// Where it is reached without a balancer.
+    pub fn address(&self) -> SocketAddr {
+        self.origin.trim_start_matches("http://").parse().unwrap()
     }
 
     pub fn is_running(&self) -> bool {

@@ -71,6 +71,7 @@ struct Shared {
     /// Rises when everything that is open is reset.
     reset: watch::Sender<u64>,
     swallowed: AtomicUsize,
+    held: AtomicUsize,
     next: AtomicUsize,
 }
 
@@ -127,6 +128,7 @@ impl Proxy {
             changed: watch::Sender::new(0),
             reset: watch::Sender::new(0),
             swallowed: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
         });
         let (end, ended) = oneshot::channel();
@@ -206,6 +208,11 @@ impl Proxy {
     /// How many requests lost their answer, or themselves, to [`Self::swallow`].
     pub fn swallowed(&self) -> usize {
         self.shared.swallowed.load(Relaxed)
+    }
+
+    /// How many pieces came to a blackhole.
+    pub fn held(&self) -> usize {
+        self.shared.held.load(Relaxed)
     }
 
     /// Everything is well again; what is open stays open.

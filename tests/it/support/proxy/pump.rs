@@ -109,11 +109,15 @@ impl Line<'_> {
 
     /// Until something may pass, and not at once; and what is wrong then.
     async fn wait(&self, way: Way, changed: &mut watch::Receiver<u64>) -> Toxic {
+        let mut is_new = true;
         let toxic = loop {
             changed.mark_unchanged();
             let toxic = *self.shared.orders().toxic(way);
             if !toxic.blackhole {
                 break toxic;
+            }
+            if std::mem::take(&mut is_new) {
+                self.shared.held.fetch_add(1, Relaxed);
             }
             // The sender lives as long as we do.
             let _ = changed.changed().await;
