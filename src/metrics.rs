@@ -101,6 +101,11 @@ pub const ALL: &[Metric] = &[
         &["limit"],
         "Requests refused by a rate limit.",
     ),
+    counter(
+        "enrollpay_ratelimit_fallbacks_total",
+        &[],
+        "Rate limits that this node decided alone, because Redis did not answer.",
+    ),
     gauge("enrollpay_sse_streams", &[], "Open live pages."),
     counter(
         "enrollpay_manual_queries_total",
@@ -252,6 +257,17 @@ pub const ALL: &[Metric] = &[
         "enrollpay_store_rejections_total",
         &["reason"],
         "Transactions that the store refused.",
+    ),
+    // locks
+    histogram(
+        "enrollpay_lock_command_duration_seconds",
+        &["operation"],
+        "From a lock command to its answer, its repetitions included.",
+    ),
+    counter(
+        "enrollpay_lock_commands_total",
+        &["operation", "outcome"],
+        "Lock commands to Redis, by what was answered; unknown: nothing.",
     ),
     // personal data
     counter(

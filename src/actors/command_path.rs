@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::effects::account_of;
 use super::house::House;
 use super::line::Room;
@@ -36,6 +38,8 @@ pub(super) struct Done {
     pub answered: Answered,
     /// They may leave now.
     pub effects: Vec<Effect>,
+    /// The heart counts their time from here: a commit that took long leaves them less of it.
+    pub decided_at: Instant,
     pub committed: bool,
     /// Room for the effects; given back once they wait in their lines.
     pub rooms: Vec<Room>,
@@ -49,6 +53,7 @@ impl Done {
             stored,
             answered: Err(error),
             effects: Vec::new(),
+            decided_at: Instant::now(),
             committed: false,
             rooms: Vec::new(),
             waits_for_room: false,
@@ -64,6 +69,7 @@ impl Done {
             }),
             stored: Some(stored),
             effects,
+            decided_at: Instant::now(),
             committed,
             rooms: Vec::new(),
             waits_for_room: false,
@@ -102,6 +108,7 @@ pub(super) async fn carry_out(
                 Err(error) => return Done::failed(None, OrdersError::Store(error)),
             },
         };
+        let decided_at = Instant::now();
         let now = house.parts.clock.now();
         let outcome = decide(&stored.order, &request.command, now);
         // What is committed meets the row; what changes nothing has to be held against it.
@@ -127,6 +134,7 @@ pub(super) async fn carry_out(
                     Step::Committed(after) => {
                         let mut done = Done::with(after, Verdict::Applied, effects);
                         done.rooms = rooms;
+                        done.decided_at = decided_at;
                         return done;
                     }
                     Step::DecideAgain(rejection) => {

@@ -32,6 +32,7 @@ pub(super) fn start(
     stored: &Arc<StoredOrder>,
     effect: &Effect,
     urgency: Urgency,
+    decided_at: Instant,
 ) -> Option<Weak<Call>> {
     let name = meters::effect_name(effect);
     let account = account_of(stored, effect)?;
@@ -39,7 +40,7 @@ pub(super) fn start(
         tracing::error!(order = %stored.order.id, %account, effect = name, "an order's account is not configured any more");
         return None;
     };
-    let call = Arc::new(Call::new(urgency));
+    let call = Arc::new(Call::new(urgency, decided_at));
     let handle = Arc::downgrade(&call);
     let under_way = UnderWay {
         house: Arc::clone(house),

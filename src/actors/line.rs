@@ -239,6 +239,16 @@ impl Line {
         Arc::new(line)
     }
 
+    /// So many nodes ask this account now.
+    pub(super) fn share(&self, nodes: u32) {
+        let mut state = self.lock();
+        for pace in &mut state.paces {
+            pace.share(nodes);
+        }
+        drop(state);
+        self.news.notify_one();
+    }
+
     /// Present from the first scrape, so that an alert can tell zero from absent.
     fn shows_from_zero(&self) {
         metrics::gauge!("enrollpay_provider_circuits_open", "provider" => self.label).increment(0);

@@ -79,9 +79,10 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(urgency: Urgency) -> Self {
+    /// `asked_at`: when the order decided to ask. What passes until the call leaves counts as well.
+    pub(super) const fn new(urgency: Urgency, asked_at: Instant) -> Self {
         Self {
-            asked_at: Instant::now(),
+            asked_at,
             urgency,
             superseded: AtomicBool::new(false),
         }

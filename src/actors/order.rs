@@ -126,7 +126,7 @@ impl OrderActor {
         // Whoever owns the order now does them by its row.
         let is_ours = self.house.owns(self.shard_number);
         for effect in done.effects.into_iter().filter(|_| is_ours) {
-            self.dispatch(effect, &tell.request.command, earlier);
+            self.dispatch(effect, &tell.request.command, earlier, done.decided_at);
         }
         drop(done.rooms);
         if tell.class == Class::Tick {
@@ -175,7 +175,13 @@ impl OrderActor {
 
     /// Calls beside the actor. What is under way already is not asked again, but for a question: the
     /// heart judges an answer by when it asked last, so only the last question's answer may count.
-    fn dispatch(&mut self, effect: Effect, command: &Command, earlier: Option<Urgency>) {
+    fn dispatch(
+        &mut self,
+        effect: Effect,
+        command: &Command,
+        earlier: Option<Urgency>,
+        decided_at: Instant,
+    ) {
         self.under_way.retain(|(_, call)| call.strong_count() > 0);
         if matches!(effect, Effect::QueryTrade { .. }) {
             self.under_way.retain(|(other, call)| {
@@ -196,7 +202,7 @@ impl OrderActor {
             Effect::QueryTrade { .. } => {}
         }
         let urgency = Urgency::of(&effect, command, earlier, &stored.order);
-        if let Some(call) = effects::start(&self.house, stored, &effect, urgency) {
+        if let Some(call) = effects::start(&self.house, stored, &effect, urgency, decided_at) {
             self.under_way.push((effect, call));
         }
     }

@@ -447,6 +447,13 @@ impl Orders {
         tokio::time::timeout(patience, all_left).await.is_ok()
     }
 
+    /// So many nodes ask the providers: each keeps to its part of every account's budget.
+    pub fn share_budgets(&self, nodes: u32) {
+        for line in self.house.lines.values() {
+            line.share(nodes);
+        }
+    }
+
     /// Shards have become ours: what is due of them is looked for now.
     pub fn look_for_due(&self) {
         self.house.look.notify_one();

@@ -109,7 +109,9 @@ impl Rate {
 /// The pace of one kind of call.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Calls a second by the budget, and those that the provider lets us make of late.
+    /// Calls a second of the account, those of them that are this node's, and those that the provider
+    /// lets us make of late.
+    whole: u32,
     budget: u32,
     granted: u32,
     rate: Rate,
@@ -126,6 +128,7 @@ impl Pace {
         let per_second = kind.of(budget);
         let failing = (kind == Kind::Refund).then_some(budget.failing_refunds);
         Self {
+            whole: per_second,
             budget: per_second,
             granted: per_second,
             rate: Rate::of(per_second),
@@ -152,6 +155,16 @@ impl Pace {
             failing.take()?;
         }
         self.rate.take()
+    }
+
+    /// So many nodes ask the same account: each has its part.
+    pub(super) fn share(&mut self, nodes: u32) {
+        let part = (self.whole / nodes.max(1)).max(1);
+        // At the full pace before, at the full pace after; slowed by the provider, it stays so.
+        if self.granted == self.budget || self.granted > part {
+            self.grant(part);
+        }
+        self.budget = part;
     }
 
     fn grant(&mut self, per_second: u32) {
@@ -235,6 +248,24 @@ mod tests {
         assert!(most_in_a_second(&run(&mut pace, 200).await) <= 50);
         tokio::time::sleep(TRY_MORE_AFTER).await;
         assert!(most_in_a_second(&run(&mut pace, 400).await) > 90);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_together_stay_within_the_accounts_budget() {
+        let budget = Budget {
+            queries: 100,
+            ..Budget::default()
+        };
+        let mut pace = Pace::new(Kind::Query, &budget);
+        pace.share(4);
+        assert!(most_in_a_second(&run(&mut pace, 100).await) <= 25);
+        pace.share(1);
+        let alone = most_in_a_second(&run(&mut pace, 400).await);
+        assert!((90..=100).contains(&alone), "{alone}");
+        pace.came_to(Outcome::Limited, |_| Duration::ZERO);
+        pace.share(2);
+        tokio::time::sleep(FIRST_PAUSE).await;
+        assert!(most_in_a_second(&run(&mut pace, 100).await) <= 50);
     }
 
     #[tokio::test(start_paused = true)]

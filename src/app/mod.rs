@@ -7,6 +7,7 @@ mod demo_keys;
 mod demo_mode;
 mod gauges;
 mod keys;
+mod locks;
 mod memory;
 mod node;
 mod personal;
@@ -15,11 +16,12 @@ mod simulation;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use locks::{redis_settings, shared_limits};
 pub use node::serve;
 pub use simulation::{Simulation, simulate};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, StoreKind};
 use crate::operations::{OperationError, Operations};
 use crate::random::{Random, SystemRandom};
 use crate::retention::erase::Erase;
@@ -75,6 +77,9 @@ pub fn demo_merchant_file(config: &Config) -> PathBuf {
     config.data_folder().join("demo-merchant.json")
 }
 
+/// Until its store is part of the program.
+pub const NO_POSTGRES: &str = "store.url: this release has no PostgreSQL store";
+
 /// The clock, the dice and the store of this process.
 struct Foundation {
     clock: Arc<dyn Clock>,
@@ -91,7 +96,10 @@ impl Foundation {
             migrate: config.store.migrate,
             ..StoreOptions::new(Arc::clone(&clock))
         };
-        let store = Arc::new(SqliteStore::open(config.store_path(), options)?);
+        let StoreKind::Sqlite(path) = config.store_kind() else {
+            return Err(AppError::Start(NO_POSTGRES.to_owned()));
+        };
+        let store = Arc::new(SqliteStore::open(path, options)?);
         Ok(Self {
             clock,
             random: Arc::new(SystemRandom),

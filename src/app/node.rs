@@ -11,14 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::demo_mode::DemoMode;
 use super::keys::Keys;
+use super::locks::Shared;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
 use crate::actors::ownership::Ownership;
 use crate::cluster::{self, Directory, Membership};
 use crate::config::{Config, LogFormat, Mode};
 use crate::http::{self, Deps, Settings, admin};
-use crate::locks::Locks;
-use crate::locks::memory::MemoryLocks;
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
 use crate::view::View;
@@ -72,12 +71,18 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         sealer: keys.sealer.clone(),
     });
     let lease = Duration::from_secs(config.cluster.lease_seconds);
-    let locks: Arc<dyn Locks> = Arc::new(MemoryLocks::new());
+    let shared = Shared::open(&config, &foundation.random)?;
+    if let Some(redis) = &shared.redis
+        && let Err(error) = redis.check().await
+    {
+        tracing::error!(%error, "the locks cannot be asked: no shard can be taken");
+    }
+    let locks = Arc::clone(&shared.locks);
     let instance = u128::from_be_bytes(foundation.random.bytes());
     let ownership = Ownership::new(instance, config.cluster.shards, false);
     let membership = Arc::new(Membership::new(
         cluster::Options {
-            node: node_id(&config),
+            node: config.node_id(),
             internal_url: None,
             shards: config.cluster.shards,
             lease,
@@ -151,7 +156,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     background.spawn_local(nudge(&shards, &relay, stop.clone()));
     background.spawn_local({
         let (membership, orders, stop) = (Arc::clone(&membership), shards.orders(), stop.clone());
-        async move { membership.run(orders, stop).await }
+        async move { membership.run(Some(orders), stop).await }
     });
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
     let reconciler = Reconciler::new(reconcile::Parts {
@@ -184,7 +189,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         settings: Arc::clone(&settings),
         streams: http::cashier::streams::Streams::default(),
     };
-    let limiters = http::limits::Limiters::new(&settings.limits);
+    let limiters = match shared.limits {
+        Some(shared) => http::limits::Limiters::shared(&settings.limits, shared),
+        None => http::limits::Limiters::new(&settings.limits),
+    };
     background.spawn_local(gauges::watch(
         Arc::clone(&foundation.store),
         Arc::clone(&foundation.clock),
@@ -273,7 +281,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         commands.stop(true).await;
         let orders = shards.orders();
         shards.stop(drain).await;
-        membership.leave(&orders).await;
+        membership.leave(Some(&orders)).await;
         relay.stop().await;
         if let Some(demo) = demo {
             demo.stop().await;
@@ -445,14 +453,6 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
     listener
         .local_addr()
         .map_err(|error| AppError::Start(error.to_string()))
-}
-
-/// `cluster.node_id`, or the host's name.
-fn node_id(config: &Config) -> String {
-    config.cluster.node_id.clone().unwrap_or_else(|| {
-        let host = rustix::system::uname();
-        host.nodename().to_string_lossy().into_owned()
-    })
 }
 
 fn cores() -> usize {

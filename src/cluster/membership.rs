@@ -95,6 +95,8 @@ struct State {
     taken_at: HashMap<u16, Instant>,
     seen_at: Option<Instant>,
     in_a_hurry: bool,
+    /// How many shared the providers' budgets at the last round.
+    nodes: Option<u32>,
 }
 
 impl Membership {
@@ -134,7 +136,7 @@ impl Membership {
     }
 
     /// Goes round until `stop`: three times in a lease, and whenever something may have changed.
-    pub async fn run(&self, orders: Orders, stop: CancellationToken) {
+    pub async fn run(&self, orders: Option<Orders>, stop: CancellationToken) {
         loop {
             let pause = if self.state.lock().await.in_a_hurry {
                 HURRY.min(self.options.lease / 3)
@@ -148,7 +150,7 @@ impl Membership {
                 () = self.parts.ownership.lost() => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.round(Some(&orders)).await {
+            if let Err(error) = self.round(orders.as_ref()).await {
                 tracing::warn!(%error, "who owns which shard could not be read or written");
             }
         }
@@ -164,18 +166,19 @@ impl Membership {
         if self.leaving.load(Ordering::Acquire) {
             return Some("this node is leaving the cluster");
         }
-        (!self.locks_answered.load(Ordering::Acquire))
-            .then_some("locks.url: the locks do not answer, so no shard can be claimed")
+        let of_use = self.locks_answered.load(Ordering::Acquire)
+            || (0..self.options.shards).any(|shard| self.owns(shard));
+        (!of_use).then_some("locks.url: the locks do not answer, so no shard can be claimed")
     }
 
     /// Gives everything back, so that others need not wait for its end (reliability §4.5).
-    pub async fn leave(&self, orders: &Orders) {
+    pub async fn leave(&self, orders: Option<&Orders>) {
         self.leaving.store(true, Ordering::Release);
         let _one_at_a_time = self.state.lock().await;
         let mine: Vec<_> = (0..self.options.shards)
             .filter(|shard| self.owns(*shard))
             .collect();
-        self.give_away(&mine, Some(orders)).await;
+        self.give_away(&mine, orders).await;
         let gone = Write::InstanceGone {
             instance: self.instance(),
         };
@@ -223,17 +226,23 @@ impl Membership {
         self.forget_the_dead(&instances).await?;
 
         self.drop_what_was_taken(&rows, orders).await;
-        self.renew().await;
-        self.give_away_what_others_should_have(&mut state, &alive, orders)
-            .await;
+        // While the locks are silent nobody could take what is given away.
+        if self.renew().await {
+            self.give_away_what_others_should_have(&mut state, &alive, orders)
+                .await;
+        }
         self.claim_what_is_free(&mut state, &rows, &alive).await?;
         if state.in_a_hurry && !self.is_shared() {
             state.in_a_hurry = false;
         }
+        let nodes = u32::try_from(alive.len()).unwrap_or(u32::MAX);
         if let Some(orders) = orders {
             orders.look_for_due();
+            if state.nodes.replace(nodes) != Some(nodes) {
+                orders.share_budgets(nodes);
+            }
         }
-        self.tell_gauges(&alive);
+        self.tell_gauges(nodes);
         Ok(())
     }
 
@@ -302,13 +311,15 @@ impl Membership {
     }
 
     /// A lease that is lost takes nothing away: the store's pair decides. Where it is free again, this
-    /// sets it again.
-    async fn renew(&self) {
+    /// sets it again. Returns whether the locks answered.
+    async fn renew(&self) -> bool {
         let mine: Vec<_> = (0..self.options.shards)
             .filter(|shard| self.owns(*shard))
             .collect();
         let before = Instant::now();
+        let mut answered = true;
         for (shard, held) in mine.iter().zip(self.acquire(&mine).await) {
+            answered &= held != Acquired::Unknown;
             match held {
                 Acquired::Mine => self.parts.ownership.keep(*shard, self.sure_until(before)),
                 Acquired::Anothers | Acquired::Unknown => {
@@ -316,6 +327,7 @@ impl Membership {
                 }
             }
         }
+        answered
     }
 
     /// Less than the lease, by a margin and by the time that the answer took (reliability §4.2).
@@ -333,6 +345,7 @@ impl Membership {
             return Vec::new();
         }
         let names: Vec<_> = shards.iter().map(|shard| lock_name(*shard)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
         let instance = self.instance();
         let answers = self
             .parts
@@ -402,6 +415,7 @@ impl Membership {
             return;
         }
         let names: Vec<_> = shards.iter().map(|shard| lock_name(*shard)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
         self.parts.locks.release_many(&names, self.instance()).await;
         metrics::histogram!("enrollpay_shard_handover_seconds").record(began.elapsed());
         tracing::info!(
@@ -503,6 +517,7 @@ impl Membership {
                 }
             }
         }
+        let in_vain: Vec<_> = in_vain.iter().map(String::as_str).collect();
         self.parts.locks.release_many(&in_vain, instance).await;
         metrics::counter!("enrollpay_shards_claimed_total").increment(u64::from(taken));
         if taken > 0 {
@@ -526,11 +541,11 @@ impl Membership {
         self.parts.store.commit(transactions).await
     }
 
-    fn tell_gauges(&self, alive: &[InstanceRow]) {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    fn tell_gauges(&self, nodes: u32) {
         let owned = (0..self.options.shards).filter(|shard| self.owns(*shard));
-        metrics::gauge!("enrollpay_shards_owned").set(count(owned.count()));
-        metrics::gauge!("enrollpay_nodes_alive").set(count(alive.len()));
+        let owned = u32::try_from(owned.count()).unwrap_or(u32::MAX);
+        metrics::gauge!("enrollpay_shards_owned").set(owned);
+        metrics::gauge!("enrollpay_nodes_alive").set(nodes);
     }
 }
 

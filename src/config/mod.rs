@@ -6,6 +6,7 @@
 //! inline, as `<key>_file` or as `<key>_env`.
 
 mod account;
+mod address;
 mod finding;
 mod lenient;
 mod secret;
@@ -13,11 +14,15 @@ mod sections;
 
 use std::path::{Path, PathBuf};
 
+use address::kind_of;
+
 pub use account::{Account, AlipayProduct, OwnBudget, ProviderName, Qr};
+pub use address::{LocksKind, RedisAddress, RedisTopology, StoreKind};
 pub use finding::{ConfigError, Finding};
 pub use sections::{
-    Admin, Budget, Budgets, Cluster, Console, DEMO_KEY_MARK, Demo, Limits, Locks, Log, LogFormat,
-    Order, Reconciliation, Retention, Secrets, Server, Shards, Simulator, Store, Webhooks,
+    Admin, Budget, Budgets, Cluster, Console, DEMO_KEY_MARK, Data, Demo, Limits, Locks, Log,
+    LogFormat, Order, Reconciliation, Retention, Secrets, Server, Shards, Simulator, Store,
+    Webhooks,
 };
 
 /// Every key with its default and its reason; compiled in, so that the binary alone is enough.
@@ -50,6 +55,7 @@ pub struct Config {
     pub server: Server,
     pub admin: Admin,
     pub console: Console,
+    pub data: Data,
     pub store: Store,
     pub locks: Locks,
     pub cluster: Cluster,
@@ -129,18 +135,44 @@ impl Config {
         )
     }
 
-    /// The embedded store's file.
-    pub fn store_path(&self) -> PathBuf {
-        PathBuf::from(self.store.url.strip_prefix("sqlite:").unwrap_or_default())
+    /// Which store keeps everything.
+    pub const fn store_kind(&self) -> &StoreKind {
+        &self.store.url
     }
 
-    /// The folder beside the store, where demo mode keeps what it made.
+    /// Where leases are held.
+    pub const fn locks_kind(&self) -> &LocksKind {
+        &self.locks.url
+    }
+
+    /// The folder of this node's own files: what demo mode made, and the admin socket.
     pub fn data_folder(&self) -> PathBuf {
-        let path = self.store_path();
-        match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-            _ => PathBuf::from("."),
+        if let Some(folder) = &self.data.folder {
+            return folder.clone();
         }
+        match self.store_kind() {
+            StoreKind::Sqlite(path) => match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+                _ => PathBuf::from("."),
+            },
+            StoreKind::Postgres(_) => PathBuf::from("data"),
+        }
+    }
+
+    /// What this node is called among the others.
+    pub fn node_id(&self) -> String {
+        self.cluster.node_id.clone().unwrap_or_else(|| {
+            let system = rustix::system::uname();
+            system.nodename().to_string_lossy().into_owned()
+        })
+    }
+
+    /// Where the other nodes reach this one, without a slash at the end; `None` without a listener.
+    pub fn internal_url(&self) -> Option<String> {
+        let given = self.cluster.internal_url.as_ref();
+        given
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .or_else(|| Some(format!("http://{}", self.cluster.listen?)))
     }
 
     /// The socket that commands beside a running node speak to.
@@ -171,18 +203,72 @@ impl Config {
             public_url.clone(),
             "an http or https address without a path, such as https://pay.example.edu.cn",
         );
+        let redis = matches!(self.locks_kind(), LocksKind::Redis(_));
+        let postgres = matches!(self.store_kind(), StoreKind::Postgres(_));
+        // The embedded pair serves one node, the other pair any number.
         expect(
-            self.store.url.starts_with("sqlite:") && self.store.url.len() > "sqlite:".len(),
-            "store.url",
-            kind_of(&self.store.url),
-            "sqlite:PATH (this release serves one node on the embedded store)",
-        );
-        expect(
-            self.locks.url == "memory:",
+            redis || !postgres,
             "locks.url",
-            kind_of(&self.locks.url),
-            "memory: (this release serves one node with in-process locks)",
+            "memory:".to_owned(),
+            "a Redis address (redis://…), for store.url is PostgreSQL",
         );
+        expect(
+            postgres || !redis,
+            "store.url",
+            "sqlite:…".to_owned(),
+            "a PostgreSQL address (postgres://…), for locks.url is Redis",
+        );
+        let node_id = self.node_id();
+        expect(
+            is_word(&node_id, b"-_."),
+            "cluster.node_id",
+            format!("{node_id:?}"),
+            "1 to 64 letters, digits, -, _ and . (by default the host name)",
+        );
+        expect(
+            is_word(&self.locks.prefix, b"-_.:"),
+            "locks.prefix",
+            format!("{:?}", self.locks.prefix),
+            "1 to 64 letters, digits, -, _, . and :",
+        );
+        if let Some(url) = &self.cluster.internal_url {
+            let fits = url::Url::parse(url).is_ok_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.host().is_some()
+                    && url.username().is_empty()
+                    && url.password().is_none()
+                    && url.path() == "/"
+                    && url.query().is_none()
+            });
+            expect(
+                fits,
+                "cluster.internal_url",
+                kind_of(url),
+                "an http or https address without a login or a path",
+            );
+        }
+        for (key, connections) in [
+            ("store.connections", self.store.connections),
+            (
+                "store.callback_connections",
+                self.store.callback_connections,
+            ),
+        ] {
+            expect(
+                (1..=1000).contains(&connections),
+                key,
+                connections.to_string(),
+                "1 to 1000",
+            );
+        }
+        if let Some(role) = &self.store.service_role {
+            expect(
+                is_word(role, b"-_"),
+                "store.service_role",
+                format!("{role:?}"),
+                "the name of a role: 1 to 64 letters, digits, - and _",
+            );
+        }
         expect(
             (10..=3600).contains(&self.order.qr_seconds),
             "order.qr_seconds",
@@ -237,8 +323,11 @@ impl Config {
             self.retention.personal_days.to_string(),
             "0 (never erased) to 36500 days",
         );
-        let mut listeners = vec![("server.listen", self.server.listen)];
-        listeners.push(("admin.listen", self.admin.listen));
+        let mut listeners = vec![
+            ("server.listen", self.server.listen),
+            ("admin.listen", self.admin.listen),
+        ];
+        listeners.extend(self.cluster.listen.map(|listen| ("cluster.listen", listen)));
         for (index, (key, address)) in listeners.iter().enumerate() {
             expect(
                 address.port() == 0
@@ -274,6 +363,9 @@ impl Config {
                 );
             }
         }
+        if redis && postgres {
+            findings.extend(self.cluster.validate());
+        }
         findings.extend(self.secrets.validate(self.mode));
         let budgets = &self.budgets;
         let mut usual = budgets.wechatpay.validate("budgets.wechatpay");
@@ -301,12 +393,12 @@ impl Config {
     }
 }
 
-/// The scheme alone: the rest of a store's or lock's address may hold a password.
-fn kind_of(url: &str) -> String {
-    match url.split_once(':') {
-        Some((scheme, _)) => format!("{scheme}:…"),
-        None => "an address without a scheme".to_owned(),
-    }
+/// 1 to 64 letters, digits and some more.
+fn is_word(text: &str, more: &[u8]) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+use super::address::{LocksKind, StoreKind};
 use super::finding::Finding;
 use super::{Mode, lenient};
 
@@ -48,16 +49,39 @@ pub struct Console {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Data {
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Store {
-    pub url: String,
+    pub url: StoreKind,
     #[serde(deserialize_with = "lenient::plain")]
     pub migrate: bool,
+    /// PostgreSQL: whom `migrate` gives the service's rights to.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub service_role: Option<String>,
+    /// PostgreSQL: PEM certificates to trust in place of the system's.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub ca_file: Option<PathBuf>,
+    /// PostgreSQL: connections of this node for everything but callbacks, and for callbacks.
+    #[serde(deserialize_with = "lenient::plain")]
+    pub connections: usize,
+    #[serde(deserialize_with = "lenient::plain")]
+    pub callback_connections: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Locks {
-    pub url: String,
+    pub url: LocksKind,
+    /// Before every key in Redis.
+    pub prefix: String,
+    /// PEM certificates to trust in place of the system's.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -75,6 +99,50 @@ pub struct Cluster {
     pub internal_url: Option<String>,
     #[serde(default)]
     pub secret: Option<SecretString>,
+}
+
+impl Cluster {
+    /// Below it, the secret could be guessed.
+    pub(super) const SECRET_CHARACTERS: usize = 32;
+
+    /// What several nodes need of each other.
+    pub(super) fn validate(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let why = "for locks.url is Redis";
+        match self.listen {
+            None => findings.push(Finding::new(
+                "cluster.listen",
+                "nothing",
+                format!("an address for the other nodes, {why}"),
+            )),
+            Some(listen) if listen.ip().is_unspecified() && self.internal_url.is_none() => {
+                findings.push(Finding::new(
+                    "cluster.internal_url",
+                    "nothing",
+                    format!("where the other nodes reach this one: {listen} is no place to dial"),
+                ));
+            }
+            Some(_) => {}
+        }
+        match &self.secret {
+            None => findings.push(Finding::new(
+                "cluster.secret",
+                "nothing",
+                format!("a secret that all nodes share (openssl rand -hex 32), {why}"),
+            )),
+            Some(secret) => {
+                let length = secret.expose_secret().chars().count();
+                if length < Self::SECRET_CHARACTERS {
+                    findings.push(Finding::new(
+                        "cluster.secret",
+                        format!("{length} characters"),
+                        "at least 32 characters (openssl rand -hex 32)",
+                    ));
+                }
+            }
+        }
+        findings
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

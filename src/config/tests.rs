@@ -136,7 +136,19 @@ fn a_wrong_configuration_names_key_found_and_expected() {
         ),
         (
             "[store]\nurl = \"postgres://u:secret@h/d\"".into(),
+            "configuration: locks.url: found memory:, expected a Redis address (redis://…), for store.url is PostgreSQL",
+        ),
+        (
+            "[store]\nurl = \"mysql://u:secret@h/d\"".into(),
+            "configuration: store.url: found mysql:…, expected sqlite:PATH or postgres://",
+        ),
+        (
+            "[store]\nurl = \"postgres://\"".into(),
             "configuration: store.url: found postgres:…",
+        ),
+        (
+            "[store]\nurl = 5".into(),
+            "configuration: store.url: found invalid type",
         ),
         (
             "[store]\nurl = \"sqlite:\"".into(),
@@ -148,7 +160,79 @@ fn a_wrong_configuration_names_key_found_and_expected() {
         ),
         (
             "[locks]\nurl = \"redis://:secret@h\"".into(),
-            "configuration: locks.url: found redis:…",
+            "configuration: store.url: found sqlite:…, expected a PostgreSQL address (postgres://…), for locks.url is Redis",
+        ),
+        (
+            "[locks]\nurl = \"redis://:secret@h:port\"".into(),
+            "configuration: locks.url: found redis:…, expected memory:, redis://HOST:6379/0",
+        ),
+        (
+            "[locks]\nurl = \"redis+sentinel://:secret@h\"".into(),
+            "configuration: locks.url: found redis+sentinel:…",
+        ),
+        (
+            "[locks]\nprefix = \"\"".into(),
+            "configuration: locks.prefix: found \"\"",
+        ),
+        (
+            "[locks]\nprefix = \"{a}\"".into(),
+            "configuration: locks.prefix: found \"{a}\"",
+        ),
+        (
+            "[locks]\nca = \"a\"".into(),
+            "configuration: locks.ca: found an unknown key",
+        ),
+        (
+            several_nodes("").replace("secret = ", "#"),
+            "configuration: cluster.secret: found nothing, expected a secret that all nodes share",
+        ),
+        (
+            several_nodes("").replace("shared-by-all-nodes", "short"),
+            "configuration: cluster.secret: found 27 characters, expected at least 32",
+        ),
+        (
+            several_nodes("secret_file = \"/nowhere/secret\"").replace("secret = ", "#"),
+            "configuration: cluster.secret_file: found /nowhere/secret",
+        ),
+        (
+            several_nodes("").replace("listen = ", "#"),
+            "configuration: cluster.listen: found nothing",
+        ),
+        (
+            several_nodes("").replace("10.0.0.11:8085", "0.0.0.0:8085"),
+            "configuration: cluster.internal_url: found nothing",
+        ),
+        (
+            several_nodes("").replace("10.0.0.11:8085", "127.0.0.1:8080"),
+            "configuration: cluster.listen: found 127.0.0.1:8080",
+        ),
+        (
+            several_nodes("internal_url = \"http://node:secret@h/\""),
+            "configuration: cluster.internal_url: found http:…",
+        ),
+        (
+            several_nodes("internal_url = \"http://node/a\""),
+            "configuration: cluster.internal_url: found http:…",
+        ),
+        (
+            several_nodes("node_id = \"a:b\""),
+            "configuration: cluster.node_id: found \"a:b\"",
+        ),
+        (
+            "[store]\nconnections = 0".into(),
+            "configuration: store.connections: found 0, expected 1 to 1000",
+        ),
+        (
+            "[store]\ncallback_connections = 1001".into(),
+            "configuration: store.callback_connections: found 1001",
+        ),
+        (
+            "[store]\nservice_role = \"a; b\"".into(),
+            "configuration: store.service_role: found \"a; b\"",
+        ),
+        (
+            "[data]\nfile = \"a\"".into(),
+            "configuration: data.file: found an unknown key",
         ),
         (
             "[order]\nqr_seconds = 5".into(),
@@ -289,6 +373,128 @@ fn a_wrong_configuration_names_key_found_and_expected() {
                 .all(|line| !line.contains('\n') && !line.contains("secret@"))
         );
     }
+}
+
+/// A node among others; `more` belongs to [cluster].
+fn several_nodes(more: &str) -> String {
+    format!(
+        "[store]\nurl = \"postgresql://u:secret@db1,db2/pay?target_session_attrs=read-write\"\n\
+         [locks]\nurl = \"rediss://u:secret@redis\"\n[cluster]\nlisten = \"10.0.0.11:8085\"\n\
+         secret = \"0123456789-shared-by-all-nodes-0123456789\"\n{more}\n"
+    )
+}
+
+#[test]
+fn a_node_among_others_has_a_name_an_address_and_a_folder() {
+    let config = load(&several_nodes(""), &[]).unwrap();
+    assert!(matches!(config.store_kind(), StoreKind::Postgres(_)));
+    assert!(matches!(config.locks_kind(), LocksKind::Redis(_)));
+    assert_eq!(config.internal_url().unwrap(), "http://10.0.0.11:8085");
+    assert_eq!(config.data_folder(), PathBuf::from("data"));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(config.node_id(), host.trim());
+    assert!(!format!("{config:?}").contains("secret@"));
+
+    let more = "node_id = \"a\"\ninternal_url = \"https://a.internal:8085/\"\n[data]\nfolder = \"/var/lib/pay\"";
+    let config = load(&several_nodes(more), &[]).unwrap();
+    assert_eq!(config.internal_url().unwrap(), "https://a.internal:8085");
+    assert_eq!(config.node_id(), "a");
+    assert_eq!(
+        config.admin_socket(),
+        PathBuf::from("/var/lib/pay/enrollpay.sock")
+    );
+
+    let alone = Config::load(None, []).unwrap();
+    let StoreKind::Sqlite(path) = alone.store_kind() else {
+        panic!("{:?}", alone.store_kind());
+    };
+    assert_eq!(path, Path::new("data/enrollpay.db"));
+    assert!(matches!(alone.locks_kind(), LocksKind::Memory));
+    assert_eq!(alone.internal_url(), None);
+}
+
+/// Every key of a section of the defaults, and of the structs whose keys have no default.
+#[test]
+fn the_example_for_production_explains_every_key_and_works() {
+    const EXAMPLE: &str = include_str!("../../config/production.example.toml");
+    /// Keys by section, those in comments too: `key = …`, `# key = …`, `# KEY  = …   what it is`.
+    fn keys(text: &str) -> Vec<(String, String)> {
+        let mut section = String::new();
+        let mut keys = Vec::new();
+        for line in text.lines() {
+            let line = line.trim_start_matches("# ");
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|rest| rest.split(']').next())
+            {
+                section = name.trim_start_matches('[').to_owned();
+            } else if let Some((key, _)) = line.split_once('=') {
+                let key = key.trim();
+                if key
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+                {
+                    let key = key
+                        .strip_suffix("_file")
+                        .filter(|key| secret::is_secret(key))
+                        .unwrap_or(key);
+                    keys.push((section.clone(), key.to_owned()));
+                }
+            }
+        }
+        keys
+    }
+    let explained = keys(EXAMPLE);
+    for wanted in keys(DEFAULT_FILE) {
+        assert!(
+            explained.contains(&wanted),
+            "{wanted:?} is not in the example"
+        );
+    }
+    let account = include_str!("account.rs");
+    let fields = account.split("pub struct Account {").nth(1).unwrap();
+    for line in fields.split("\n}").next().unwrap().lines() {
+        if let Some((field, _)) = line
+            .trim()
+            .strip_prefix("pub ")
+            .and_then(|line| line.split_once(':'))
+        {
+            let wanted = ("account".to_owned(), field.to_owned());
+            assert!(
+                explained.contains(&wanted),
+                "{wanted:?} is not in the example"
+            );
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display().to_string();
+    for line in EXAMPLE.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((key, name)) = line.split_once(" = \"/etc/enrollpay/") {
+            let content = match key {
+                "field_keys_file" => format!("1:{}", base64_of(1)),
+                _ => base64_of(2),
+            };
+            std::fs::write(folder.path().join(name.trim_end_matches('"')), content).unwrap();
+        }
+    }
+    let config = load(&EXAMPLE.replace("/etc/enrollpay", &place), &[]).unwrap();
+    assert_eq!(config.mode, Mode::Production);
+    assert_eq!(config.account.len(), 2);
+    // What it shows as a default is one.
+    let usual = Config::load(None, []).unwrap();
+    assert_eq!(
+        format!("{:?}", config.limits),
+        format!("{:?}", usual.limits)
+    );
+    assert_eq!(
+        format!("{:?}", config.budgets),
+        format!("{:?}", usual.budgets)
+    );
+    assert_eq!(
+        format!("{:?}", config.webhooks),
+        format!("{:?}", usual.webhooks)
+    );
 }
 
 #[test]

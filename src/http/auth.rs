@@ -244,7 +244,7 @@ impl FromRequest for Signed {
                 let reason = problem.code().entry();
                 if reason.status == 401 {
                     metrics::counter!(metric::AUTH_REFUSED, "reason" => reason.name).increment(1);
-                    slow_down(&request)?;
+                    slow_down(&request).await?;
                 }
             }
             result
@@ -253,10 +253,10 @@ impl FromRequest for Signed {
 }
 
 /// Who fails to sign has no merchant's limit to count by: the address pays.
-fn slow_down(request: &HttpRequest) -> Result<(), Problem> {
+async fn slow_down(request: &HttpRequest) -> Result<(), Problem> {
     let client = request.extensions().get::<ClientAddress>().copied();
     match (request.app_data::<web::Data<Limiters>>(), client) {
-        (Some(limiters), Some(ClientAddress(address))) => limiters.address(address),
+        (Some(limiters), Some(ClientAddress(address))) => limiters.address(address).await,
         _ => Ok(()),
     }
 }
@@ -326,7 +326,7 @@ async fn verify(request: &HttpRequest, payload: web::Payload) -> Result<Signed, 
             format!("{expected}<the body, {} bytes>\n", bytes.len()),
         ));
     };
-    limiters.merchant(caller.key)?;
+    limiters.merchant(caller.key).await?;
 
     let mut writes = Vec::new();
     if *request.method() != Method::GET && *request.method() != Method::HEAD {

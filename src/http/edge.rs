@@ -65,12 +65,13 @@ pub async fn edge(
         .any(|prefix| request.path().starts_with(prefix));
 
     let answered = request_id::scope(id.clone(), async {
-        match client
-            .filter(|_| limited)
-            .map(|client| limiters.address(client))
-        {
-            Some(Err(problem)) => Ok(request.into_response(problem.error_response())),
-            _ => next
+        let granted = match client.filter(|_| limited) {
+            Some(client) => limiters.address(client).await,
+            None => Ok(()),
+        };
+        match granted {
+            Err(problem) => Ok(request.into_response(problem.error_response())),
+            Ok(()) => next
                 .call(request)
                 .await
                 .map(ServiceResponse::map_into_boxed_body)

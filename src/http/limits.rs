@@ -1,5 +1,11 @@
 //! How much one caller may ask: GCRA limits by merchant key, by client address and by order. Each
 //! refusal is a 429 that says which limit and how long to wait.
+//!
+//! Every node counts what it sees, and refuses by that alone; what it would grant is asked for where all
+//! nodes count together, if there is such a place. So a flood costs nobody else anything, and a node on
+//! its own goes on from what it has counted.
+
+mod shared;
 
 use std::fmt;
 use std::hash::Hash;
@@ -14,6 +20,10 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+pub use shared::{Budget, SharedLimits, Taken};
+
+use shared::Shared;
+
 use super::address::limited_by;
 use super::problem::{Code, Problem};
 use super::{Limits, metric};
@@ -25,12 +35,10 @@ type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformat
 struct Limit<K: Hash + Eq + Clone> {
     name: &'static str,
     keyed: Keyed<K>,
-    /// For the `RateLimit-Policy` header: the burst, and the seconds in which it refills.
-    burst: u32,
-    window_seconds: u64,
+    budget: Budget,
 }
 
-impl<K: Hash + Eq + Clone> Limit<K> {
+impl<K: Hash + Eq + Clone + fmt::Display> Limit<K> {
     fn new(name: &'static str, every: Duration, burst: u32) -> Self {
         let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(every.max(Duration::from_nanos(1)))
@@ -39,34 +47,45 @@ impl<K: Hash + Eq + Clone> Limit<K> {
         Self {
             name,
             keyed: RateLimiter::dashmap(quota).with_middleware(),
-            burst: burst.get(),
-            window_seconds: every.saturating_mul(burst.get()).as_secs().max(1),
+            budget: Budget {
+                every,
+                burst: burst.get(),
+            },
         }
     }
 
-    fn take(&self, key: &K) -> Result<(), Problem> {
-        let Err(refused) = self.keyed.check_key(key) else {
-            return Ok(());
-        };
+    async fn take(&self, key: &K, shared: Option<&Shared>) -> Result<(), Problem> {
+        if let Err(refused) = self.keyed.check_key(key) {
+            return Err(self.refusal(refused.wait_time_from(DefaultClock::default().now())));
+        }
+        if let Some(shared) = shared {
+            let taken = shared.take(self.name, &key.to_string(), self.budget).await;
+            taken.map_err(|wait| self.refusal(wait))?;
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, wait: Duration) -> Problem {
         metrics::counter!(metric::RATE_LIMITED, "limit" => self.name).increment(1);
-        let wait = refused.wait_time_from(DefaultClock::default().now());
         let seconds = u32::try_from(wait.as_millis().div_ceil(1000))
             .unwrap_or(u32::MAX)
             .max(1);
-        let name = self.name;
-        let policy = format!("\"{name}\";q={};w={}", self.burst, self.window_seconds);
+        let (name, Budget { every, burst }) = (self.name, self.budget);
+        // The burst, and the seconds in which it refills.
+        let window = every.saturating_mul(burst).as_secs().max(1);
+        let policy = format!("\"{name}\";q={burst};w={window}");
         let left = format!("\"{name}\";r=0;t={seconds}");
         let text = |text: String| {
             HeaderValue::from_str(&text).expect("quotes, digits and letters of ours")
         };
-        Err(Problem::new(
+        Problem::new(
             Code::RateLimited,
             format!("The limit \"{name}\" is reached: wait {seconds} s."),
         )
         .with("limit", name)
         .retry_after(seconds)
         .header(HeaderName::from_static("ratelimit-policy"), text(policy))
-        .header(HeaderName::from_static("ratelimit"), text(left)))
+        .header(HeaderName::from_static("ratelimit"), text(left))
     }
 
     fn upkeep(&self) {
@@ -83,6 +102,7 @@ struct Inner {
     merchant: Limit<KeyId>,
     address: Limit<IpAddr>,
     attempts: Limit<OrderId>,
+    shared: Option<Shared>,
 }
 
 impl fmt::Debug for Limiters {
@@ -92,7 +112,17 @@ impl fmt::Debug for Limiters {
 }
 
 impl Limiters {
+    /// This node's own.
     pub fn new(limits: &Limits) -> Self {
+        Self::with(limits, None)
+    }
+
+    /// Shared with the other nodes.
+    pub fn shared(limits: &Limits, shared: Arc<dyn SharedLimits>) -> Self {
+        Self::with(limits, Some(Shared::new(shared)))
+    }
+
+    fn with(limits: &Limits, shared: Option<Shared>) -> Self {
         let per_second = |rate: u32| Duration::from_secs(1) / rate.max(1);
         let hourly = limits.attempts_per_hour.max(1);
         Self(Arc::new(Inner {
@@ -107,22 +137,26 @@ impl Limiters {
                 limits.address_burst,
             ),
             attempts: Limit::new("attempts", Duration::from_hours(1) / hourly, hourly),
+            shared,
         }))
     }
 
     /// One request of one merchant's key.
-    pub fn merchant(&self, key: KeyId) -> Result<(), Problem> {
-        self.0.merchant.take(&key)
+    pub async fn merchant(&self, key: KeyId) -> Result<(), Problem> {
+        let shared = self.0.shared.as_ref();
+        self.0.merchant.take(&key, shared).await
     }
 
     /// One request from one address (IPv6: from one /64).
-    pub fn address(&self, address: IpAddr) -> Result<(), Problem> {
-        self.0.address.take(&limited_by(address))
+    pub async fn address(&self, address: IpAddr) -> Result<(), Problem> {
+        let shared = self.0.shared.as_ref();
+        self.0.address.take(&limited_by(address), shared).await
     }
 
     /// One new attempt of one order.
-    pub fn attempt(&self, order: OrderId) -> Result<(), Problem> {
-        self.0.attempts.take(&order)
+    pub async fn attempt(&self, order: OrderId) -> Result<(), Problem> {
+        let shared = self.0.shared.as_ref();
+        self.0.attempts.take(&order, shared).await
     }
 
     /// Forgets callers that have been quiet. Call it every half minute or so: keyed limits never

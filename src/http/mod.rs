@@ -127,4 +127,6 @@ pub mod metric {
     pub const MANUAL_QUERIES: &str = "enrollpay_manual_queries_total";
     /// Requests refused by one of our limits, by `limit`.
     pub const RATE_LIMITED: &str = "enrollpay_ratelimit_rejected_total";
+    /// Limits decided by this node alone, because the shared ones were silent.
+    pub const RATE_FALLBACKS: &str = "enrollpay_ratelimit_fallbacks_total";
 }

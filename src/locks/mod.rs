@@ -1,6 +1,7 @@
 //! Leases that save work and guard no money: the store's version does that (reliability §4).
 
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,15 +15,16 @@ pub trait Locks: Send + Sync + fmt::Debug {
     async fn acquire(&self, name: &str, holder: u128, lease: Duration) -> Acquired;
     /// Gives `name` back where `holder` has it; anything else is left alone.
     async fn release(&self, name: &str, holder: u128);
-    /// The same for many names, in their order.
-    async fn acquire_many(&self, names: &[String], holder: u128, lease: Duration) -> Vec<Acquired> {
-        let mut answers = Vec::with_capacity(names.len());
+    /// As [`Locks::acquire`], for each of `names` in turn or at once.
+    async fn acquire_many(&self, names: &[&str], holder: u128, lease: Duration) -> Vec<Acquired> {
+        let mut acquired = Vec::with_capacity(names.len());
         for name in names {
-            answers.push(self.acquire(name, holder, lease).await);
+            acquired.push(self.acquire(name, holder, lease).await);
         }
-        answers
+        acquired
     }
-    async fn release_many(&self, names: &[String], holder: u128) {
+    /// As [`Locks::release`], for each of `names` in turn or at once.
+    async fn release_many(&self, names: &[&str], holder: u128) {
         for name in names {
             self.release(name, holder).await;
         }

@@ -149,7 +149,7 @@ impl Reconciler {
         };
         let wallet = provider.account().wallet;
         check_date(wallet, date, beijing::date_and_time(parts.clock.now()).0)?;
-        let name = format!("enrollpay:job:reconcile:{account}");
+        let name = format!("job:reconcile:{account}");
         let holder = u128::from_be_bytes(parts.random.bytes());
         match parts.locks.acquire(&name, holder, parts.lease).await {
             Acquired::Mine => {}

@@ -17,7 +17,7 @@ use crate::store::personal::PersonalStore;
 use crate::store::{Rejection, StoreError, Write};
 
 /// The lock under which one node of a cluster does the daily work.
-pub const LOCK: &str = "enrollpay:job:erase";
+pub const LOCK: &str = "job:erase";
 /// Longer than a bite ever takes.
 const LEASE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);

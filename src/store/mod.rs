@@ -7,6 +7,8 @@ mod ownership;
 pub mod personal;
 pub mod postgres;
 pub mod reconciliation;
+mod records;
+mod rows;
 pub mod sqlite;
 mod step;
 

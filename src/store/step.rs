@@ -115,11 +115,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Rejection> {
     serde_json::to_string(value).map_err(|_| broken("a value has no JSON"))
 }
 
-/// A number of ours as databases hold it. `None` above 2^63, which nothing of ours reaches.
-pub(super) fn integer(number: u64) -> Option<i64> {
-    i64::try_from(number).ok()
-}
-
 impl Step {
     pub fn new(transaction: Transaction) -> Result<Self, Rejection> {
         let Transaction { order, writes } = transaction;
@@ -127,6 +122,48 @@ impl Step {
             order: order.map(OrderStep::new).transpose()?,
             writes,
         })
+    }
+
+    /// Does it tell of money that moved, or of what a provider said? Nothing may hold that up.
+    pub fn is_fact(&self) -> bool {
+        let events = self.order.iter().flat_map(|step| &step.write.events);
+        events.map(|entry| &entry.event).any(is_of_a_provider)
+            || self
+                .writes
+                .iter()
+                .any(|write| matches!(write, Write::Evidence(_)))
+    }
+}
+
+const fn is_of_a_provider(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::MoneyCaptured { .. }
+            | Event::MoneyMismatched { .. }
+            | Event::RefundAccepted { .. }
+            | Event::RefundAbnormal { .. }
+            | Event::RefundSucceeded { .. }
+            | Event::RefundFailed { .. }
+            | Event::RefundRoundRevived { .. }
+            | Event::SurplusRefunded { .. }
+            | Event::SurplusRefundFailed { .. }
+            | Event::MismatchRefunded { .. }
+            | Event::MismatchRefundFailed { .. }
+            | Event::ForeignRefundHeard { .. }
+    )
+}
+
+/// Counts them, and says aloud what must never have been sent.
+pub(super) fn count_rejections(verdicts: &[Result<(), Rejection>]) {
+    for rejection in verdicts.iter().filter_map(|verdict| verdict.as_ref().err()) {
+        metrics::counter!(
+            "enrollpay_store_rejections_total",
+            "reason" => rejection.reason()
+        )
+        .increment(1);
+        if let Rejection::RuleBroken { rule } = rejection {
+            tracing::error!(rule, "the store refused a write that must never be sent");
+        }
     }
 }
 
@@ -174,7 +211,7 @@ pub(super) enum Turn {
 pub(super) const fn turn_of(write: &Write) -> Turn {
     match write {
         Write::Nonce { .. } => Turn::Nonces,
-        Write::IdempotencyStarted { .. } => Turn::Keys,
+        Write::IdempotencyStarted { .. } | Write::IdempotencyResumed { .. } => Turn::Keys,
         _ => Turn::Rest,
     }
 }

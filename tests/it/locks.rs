@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod budgets;
+mod deployments;
+mod proxy;
+mod redis;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +59,27 @@ pub async fn one_of_many_gets_it(locks: Arc<dyn Locks>) {
     }
     assert_eq!(winners.len(), 1);
     assert_eq!(locks.holder("a").await, Held::By(winners[0]));
+}
+
+/// Many names in one call are as many calls.
+pub async fn many_at_once_are_each_its_own(locks: Arc<dyn Locks>) {
+    let names: Vec<String> = (0..64).map(|number| format!("shard:{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    locks.acquire(names[7], OTHERS, LEASE).await;
+    let mut expected = vec![Acquired::Mine; 64];
+    expected[7] = Acquired::Anothers;
+    assert_eq!(locks.acquire_many(&names, MINE, LEASE).await, expected);
+    assert_eq!(locks.acquire_many(&names, MINE, LEASE).await, expected);
+    assert_eq!(locks.holder(names[63]).await, Held::By(MINE));
+    locks.release_many(&names, MINE).await;
+    assert_eq!(locks.holder(names[63]).await, Held::Nobody);
+    assert_eq!(locks.holder(names[7]).await, Held::By(OTHERS));
+    assert!(locks.acquire_many(&[], MINE, LEASE).await.is_empty());
+}
+
+#[tokio::test]
+async fn memory_many_at_once_are_each_its_own() {
+    many_at_once_are_each_its_own(Arc::new(MemoryLocks::new())).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod calls_alipay_bills;
 mod calls_wechatpay;
 mod calls_wechatpay_bills;
 mod cashier;
+mod cluster;
 mod crash;
 mod dashboards;
 mod demo;

@@ -203,7 +203,7 @@ pub async fn start_attempt(press: &Press, limiters: &Limiters, wallet: Option<Wa
     let deps = &press.deps;
     let stored = Arc::clone(&press.stored);
     let id = stored.order.id;
-    if let Err(problem) = limiters.attempt(id) {
+    if let Err(problem) = limiters.attempt(id).await {
         let said = Said::TooMany { seconds: 60 };
         return End::Refused(stored, Some(said), problem);
     }

@@ -63,7 +63,7 @@ async fn start(
     let started = if let Some(id) = earlier {
         Started { stored, id }
     } else {
-        limiters.attempt(order)?;
+        limiters.attempt(order).await?;
         attempts::start(
             deps,
             &intent.view,

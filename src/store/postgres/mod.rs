@@ -5,32 +5,53 @@
 //! and erases.
 
 mod address;
+mod apply;
+mod books;
 mod opening;
+mod outcome;
+mod personal;
+mod reads;
+mod reconciliation;
 mod roles;
+mod rows;
 mod schema;
+mod store;
+mod writer;
 
-use deadpool_postgres::{Object, Pool};
+use std::sync::{Mutex, PoisonError};
 
-use super::StoreError;
+use deadpool_postgres::{Object, Pool, PoolError};
+
+use super::step::Step;
+use super::{Rejection, StoreError, Transaction};
+use writer::Writer;
+
+pub use address::AddressError;
+pub use opening::{OpenError, Options};
 
 /// Pools of connections to one PostgreSQL database.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PostgresStore {
     /// Everything but what money that moved needs.
     general: Pool,
     /// Facts of providers alone: no load of others keeps money out of the books (F15).
     callbacks: Pool,
+    /// `None` once closed.
+    writer: Mutex<Option<Writer>>,
 }
-
-pub use address::AddressError;
-pub use opening::{OpenError, Options};
 
 impl PostgresStore {
     /// Connects, checks the server and brings its schema up to date (or checks it, see
     /// [`Options::migrate`]). Connections live in the runtime that this is called from.
     pub async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
         let (general, callbacks) = opening::open(url, &options).await?;
-        Ok(Self { general, callbacks })
+        let flights = ((options.general / 4).max(1), (options.callbacks / 2).max(1));
+        let writer = Writer::start(&general, &callbacks, flights);
+        Ok(Self {
+            general,
+            callbacks,
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
     /// Brings the schema up to date and gives the service's role its rights. Returns the version that
@@ -46,11 +67,53 @@ impl PostgresStore {
             .await
             .map_err(|error| unavailable(&error))
     }
+
+    /// `Store::commit`.
+    async fn commit_all(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Result<Vec<Result<(), Rejection>>, StoreError> {
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(closed)?;
+        if transactions.is_empty() {
+            return Ok(Vec::new());
+        }
+        // JSON is written here, by many, rather than by the few who flush.
+        let steps = transactions.into_iter().map(Step::new).collect();
+        writer.commit(steps).await
+    }
+
+    /// `Store::close`.
+    async fn close_all(&self) {
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            writer.close().await;
+            self.general.close();
+            self.callbacks.close();
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable {
+        why: "it was closed".to_owned(),
+    }
 }
 
 /// What stands between us and the database, for an operator.
-fn unavailable(error: &dyn std::error::Error) -> StoreError {
+fn unavailable(error: &(dyn std::error::Error + 'static)) -> StoreError {
+    if let Some(PoolError::Closed) = error.downcast_ref() {
+        return closed();
+    }
     StoreError::Unavailable {
-        why: error.to_string(),
+        why: opening::told(error),
     }
 }

@@ -8,6 +8,7 @@ use deadpool_postgres::{
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::DbError;
 use tokio_postgres::{Client, Config};
 
 use super::address::{Address, AddressError};
@@ -113,21 +114,25 @@ pub enum OpenError {
     },
 }
 
-/// What an error of the client comes to, its causes included; no value of a row is in it.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
+/// What an error of the client comes to, its causes included. What the server says comes without its
+/// details, which may quote the values of a row.
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_told = inner.to_string();
-        if !told.contains(&inner_told) {
-            told = format!("{told}: {inner_told}");
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(said) = cause.downcast_ref::<DbError>() {
+            return format!("{} ({})", said.message(), said.code().code());
         }
-        cause = inner.source();
+        let inner = cause.to_string();
+        if !told.contains(&inner) {
+            told = format!("{told}: {inner}");
+        }
+        next = cause.source();
     }
     told
 }
 
-pub(super) fn database<E: std::error::Error>(place: &str) -> impl Fn(E) -> OpenError {
+pub(super) fn database<E: std::error::Error + 'static>(place: &str) -> impl Fn(E) -> OpenError {
     move |error| OpenError::Database {
         place: place.to_owned(),
         why: told(&error),

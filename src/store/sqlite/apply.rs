@@ -9,9 +9,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 use super::personal;
 use super::reads;
 use super::reconciliation;
-use super::rows::integer;
 use crate::order::event::Event;
 use crate::order::{AttemptNumber, Claim, MerchantId, OrderId, Timestamp};
+use crate::store::rows::integer;
 use crate::store::{
     Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Rejection, TimelineEntry, Transaction,
     Write,

@@ -1,15 +1,16 @@
 //! Reading the books: refunds, the ledger, what waits for people, what people did.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
-use super::reads::{OUTBOX, Read, many, one, outbox_row};
-use super::rows::{Parsing, integer, limit};
-use crate::order::{
-    AccountId, AttemptNumber, Fen, MerchantId, OperatorHash, OrderId, PayerHash, WebhookType,
+use super::reads::{many, one};
+use crate::order::{Fen, MerchantId, OrderId, WebhookType};
+use crate::store::records::books::{
+    EVIDENCE, REFUND, audit_entry, evidence_row, ledger_line, ledger_total, refund_row_of,
 };
-use crate::sealing::Sealed;
-use crate::store::{AuditEntry, EvidenceRow, EvidenceStanding, LedgerLine, OutboxEntry, RefundRow};
+use crate::store::records::{OUTBOX, Read, placed_event};
+use crate::store::rows::{Parsing, integer, limit};
+use crate::store::{AuditEntry, EvidenceRow, LedgerLine, OutboxEntry, RefundRow};
 
 pub(super) fn events_query(kinds: usize) -> String {
     let marks: Vec<String> = (4..kinds + 4).map(|kind| format!("?{kind}")).collect();
@@ -43,36 +44,8 @@ pub(super) fn events_after(
         connection,
         &events_query(kinds.len()),
         params_from_iter(values.into_iter().chain(kinds_wanted)),
-        |row| {
-            let position = Parsing::new("outbox", row, "id").number("position")?;
-            Ok((position, outbox_row(row)?))
-        },
+        placed_event,
     )
-}
-
-pub(super) const REFUND: &str =
-    "SELECT account, number, refund, round, order_id, attempt, transaction_id,
-    cause, merchant, merchant_refund_no, amount, status, requested_at, ended_at FROM refunds";
-
-pub(super) fn refund_row_of(row: &Row<'_>) -> Read<RefundRow> {
-    let row = Parsing::new("refunds", row, "number");
-    Ok(RefundRow {
-        account: AccountId::new(row.get::<String>("account")?),
-        number: row.get("number")?,
-        id: row.parse("refund")?,
-        round: row.number("round")?,
-        order: row.parse("order_id")?,
-        attempt: AttemptNumber::new(row.number("attempt")?)
-            .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))?,
-        transaction_id: row.get("transaction_id")?,
-        cause: row.word("cause")?,
-        merchant: row.parse("merchant")?,
-        merchant_refund_no: row.get("merchant_refund_no")?,
-        amount: row.get("amount").map(Fen::new)?,
-        status: row.word("status")?,
-        requested_at: row.time("requested_at")?,
-        ended_at: row.time_if_any("ended_at")?,
-    })
 }
 
 pub(super) fn refunds_open_query() -> String {
@@ -122,18 +95,7 @@ pub(super) const LEDGER: &str =
     WHERE order_id = ?1 ORDER BY version, position, line";
 
 pub(super) fn ledger(connection: &Connection, order: OrderId) -> Read<Vec<LedgerLine>> {
-    many(connection, LEDGER, [order.to_string()], |row| {
-        let row = Parsing::new("ledger", row, "order_id");
-        Ok(LedgerLine {
-            order,
-            version: row.number("version")?,
-            position: row.number("position")?,
-            line: row.number("line")?,
-            book: row.get("book")?,
-            amount: row.get("amount").map(Fen::new)?,
-            at: row.time("at")?,
-        })
-    })
+    many(connection, LEDGER, [order.to_string()], ledger_line)
 }
 
 pub(super) fn ledger_totals(connection: &Connection) -> Read<Vec<(String, Fen)>> {
@@ -141,45 +103,8 @@ pub(super) fn ledger_totals(connection: &Connection) -> Read<Vec<(String, Fen)>>
         connection,
         "SELECT book, amount FROM ledger_totals ORDER BY book",
         [],
-        |row| {
-            let row = Parsing::new("ledger_totals", row, "book");
-            Ok((row.get("book")?, row.get("amount").map(Fen::new)?))
-        },
+        ledger_total,
     )
-}
-
-pub(super) const EVIDENCE: &str =
-    "SELECT account, reference, reason, body, order_id, first_seen, proposed_by,
-    proposed_at, settled_by, settled_at FROM evidence";
-
-pub(super) fn evidence_row(row: &Row<'_>) -> Read<EvidenceRow> {
-    let row = Parsing::new("evidence", row, "reference");
-    let operator = |column| -> Read<Option<OperatorHash>> {
-        let bytes = row.bytes_if_any(column)?;
-        Ok(bytes.map(u128::from_be_bytes).map(PayerHash))
-    };
-    let standing = match (operator("proposed_by")?, operator("settled_by")?) {
-        (None, None) => EvidenceStanding::Open,
-        (Some(by), None) => EvidenceStanding::Proposed {
-            by,
-            at: row.time("proposed_at")?,
-        },
-        (Some(proposed_by), Some(by)) => EvidenceStanding::Settled {
-            proposed_by,
-            by,
-            at: row.time("settled_at")?,
-        },
-        (None, Some(_)) => return Err(row.wrong("settled without a proposal")),
-    };
-    Ok(EvidenceRow {
-        account: AccountId::new(row.get::<String>("account")?),
-        reference: row.get("reference")?,
-        reason: row.get("reason")?,
-        body: Sealed(row.get("body")?),
-        order: row.parse_if_any("order_id")?,
-        first_seen: row.time("first_seen")?,
-        standing,
-    })
 }
 
 pub(super) fn evidence_open_query() -> String {
@@ -207,18 +132,5 @@ pub(super) fn audit(connection: &Connection, after: u64, rows: usize) -> Read<Ve
     let Some(after) = integer(after) else {
         return Ok(Vec::new());
     };
-    many(connection, AUDIT, params![after, limit(rows)], |row| {
-        let id: i64 = Parsing::named("audit", row, "").get("id")?;
-        let row = Parsing::named("audit", row, id.to_string());
-        Ok(AuditEntry {
-            id: row.number("id")?,
-            at: row.time("at")?,
-            operator: row.get("operator")?,
-            action: row.get("action")?,
-            target: row.get("target")?,
-            outcome: row.get("outcome")?,
-            previous: row.bytes("previous")?,
-            hash: row.bytes("hash")?,
-        })
-    })
+    many(connection, AUDIT, params![after, limit(rows)], audit_entry)
 }

@@ -1,21 +1,22 @@
 //! Sealed values by their keys, and people who are to be forgotten (decision 4).
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::apply::{Failure, changed, json};
-use super::reads::{self, Read, many, one};
-use super::rows::{Parsing, limit};
+use super::reads::{self, many, one};
 use crate::order::{AccountId, OrderId, Timestamp};
-use crate::sealing::Sealed;
 use crate::store::personal::{
     Cell, OlderValues, People, PersonalStore, Resealed, SealedCount, SealedTable,
 };
+use crate::store::records::Read;
+use crate::store::records::personal::{
+    KEY_SECRETS, PAGE, SEALED_COUNTS, Walk, count_secrets, evidence_key, few, key_secret,
+    older_secrets, page, people_row, sealed_count, waits_for_people,
+};
+use crate::store::rows::{Parsing, limit};
 use crate::store::{PERSONAL_FIELDS, Rejection, StoreError};
-
-/// Rows looked at in one page of a walk.
-const PAGE: i64 = 500;
 
 #[async_trait]
 impl PersonalStore for SqliteStore {
@@ -54,18 +55,8 @@ impl PersonalStore for SqliteStore {
     }
 
     async fn people_of(&self, order: OrderId) -> Result<Option<People>, StoreError> {
-        self.read(move |connection| {
-            one(connection, PEOPLE_OF, [order.to_string()], |row| {
-                let row = Parsing::new("orders", row, "id");
-                Ok(People {
-                    changed_at: row.time("changed_at")?,
-                    event_pending: row.get("event_pending")?,
-                    evidence_waits: row.get("evidence_waits")?,
-                    any: row.get("people")?,
-                })
-            })
-        })
-        .await
+        self.read(move |connection| one(connection, PEOPLE_OF, [order.to_string()], people_row))
+            .await
     }
 
     async fn loose_evidence(
@@ -78,13 +69,7 @@ impl PersonalStore for SqliteStore {
                 connection,
                 LOOSE_EVIDENCE,
                 params![before.as_millis(), limit(rows)],
-                |row| {
-                    let row = Parsing::new("evidence", row, "reference");
-                    Ok((
-                        AccountId::new(row.get::<String>("account")?),
-                        row.get("reference")?,
-                    ))
-                },
+                evidence_key,
             )
         })
         .await
@@ -96,14 +81,6 @@ const UNDIGESTED: &str = "SELECT count(*) AS events FROM outbox
 
 pub(super) const ORDERS_WITH_PEOPLE: &str = "SELECT DISTINCT order_id FROM personal
     WHERE order_id > ?1 AND order_id < ?2 ORDER BY order_id LIMIT ?3";
-
-/// Evidence that two people have still to settle: whatever its age, they need what it says.
-macro_rules! waits_for_people {
-    () => {
-        "settled_at IS NULL AND reason IN
-            ('unknown_number', 'unreadable', 'recorded_elsewhere', 'foreign_refund')"
-    };
-}
 
 const EVIDENCE_WAITS: &str = concat!(
     "SELECT 1 FROM evidence WHERE order_id = ?1 AND ",
@@ -133,66 +110,9 @@ pub(super) const LOOSE_EVIDENCE: &str = concat!(
 );
 
 fn sealed_counts(connection: &Connection) -> Read<Vec<SealedCount>> {
-    let mut counts = many(
-        connection,
-        "SELECT place, key, held FROM sealed_counts WHERE held > 0 ORDER BY place, key",
-        [],
-        |row| {
-            let row = Parsing::new("sealed_counts", row, "place");
-            let place: String = row.get("place")?;
-            let table = SealedTable::ALL
-                .into_iter()
-                .find(|table| table.as_str() == place)
-                .ok_or_else(|| row.wrong("not a table of sealed values"))?;
-            let [key] = row.bytes("key")?;
-            Ok(SealedCount {
-                table,
-                key,
-                values: row.number("held")?,
-            })
-        },
-    )?;
-    for (_, sealed) in webhook_secrets(connection)? {
-        let Some(key) = sealed.key_number() else {
-            continue;
-        };
-        let table = SealedTable::Merchants;
-        match counts
-            .iter_mut()
-            .find(|count| (count.table, count.key) == (table, key))
-        {
-            Some(count) => count.values += 1,
-            None => counts.push(SealedCount {
-                table,
-                key,
-                values: 1,
-            }),
-        }
-    }
+    let mut counts = many(connection, SEALED_COUNTS, [], sealed_count)?;
+    count_secrets(&mut counts, reads::merchants(connection)?);
     Ok(counts)
-}
-
-fn webhook_secrets(connection: &Connection) -> Read<Vec<(Cell, Sealed)>> {
-    let merchants = reads::merchants(connection)?;
-    Ok(merchants
-        .into_iter()
-        .flat_map(|merchant| {
-            let id = merchant.id;
-            merchant
-                .webhook_secrets
-                .into_iter()
-                .map(move |secret| (Cell::WebhookSecret { merchant: id }, secret.sealed))
-        })
-        .collect())
-}
-
-/// A page of a rowid table: `wanted` says which values are of interest.
-fn page_of(table: &str, key: &str, value: &str, wanted: &str) -> String {
-    format!(
-        "SELECT rowid AS place, {key},
-             CASE WHEN length({value}) > 0 AND ({wanted}) THEN {value} END AS sealed
-         FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT ?3"
-    )
 }
 
 fn older_values(
@@ -201,116 +121,15 @@ fn older_values(
     newest: u8,
     after: i64,
 ) -> Read<OlderValues> {
-    let older = |(_, sealed): &(Cell, Sealed)| sealed.key_number().is_some_and(|key| key != newest);
-    let walk = |sql: String, cell: fn(&Parsing<'_>) -> Read<Cell>| {
-        page(connection, &sql, newest, after, table.as_str(), cell)
-    };
-    match table {
-        SealedTable::Personal => walk(
-            page_of(
-                "personal",
-                "order_id, slot",
-                "sealed",
-                "substr(sealed, 1, 1) <> ?2",
-            ),
-            |row| {
-                Ok(Cell::Personal {
-                    order: row.parse("order_id")?,
-                    slot: row.get("slot")?,
-                })
-            },
-        ),
-        SealedTable::Outbox => walk(
-            page_of(
-                "outbox",
-                "id, length(body_digest) > 0 AS digested",
-                "body",
-                "substr(body, 1, 1) <> ?2 OR length(body_digest) = 0",
-            ),
-            |row| {
-                Ok(Cell::Body {
-                    event: row.parse("id")?,
-                    digested: row.get("digested")?,
-                })
-            },
-        ),
-        SealedTable::Idempotency => walk(
-            page_of(
-                "idempotency",
-                "merchant, key",
-                "answer",
-                "substr(answer, 1, 1) <> ?2",
-            ),
-            |row| {
-                Ok(Cell::Answer {
-                    merchant: row.parse("merchant")?,
-                    key: row.get("key")?,
-                })
-            },
-        ),
-        SealedTable::Evidence => walk(
-            page_of(
-                "evidence",
-                "account, reference",
-                "body",
-                "substr(body, 1, 1) <> ?2",
-            ),
-            |row| {
-                Ok(Cell::Evidence {
-                    account: AccountId::new(row.get::<String>("account")?),
-                    reference: row.get("reference")?,
-                })
-            },
-        ),
-        // Few: one page holds them all.
-        SealedTable::Merchants => Ok(OlderValues {
-            values: webhook_secrets(connection)?
-                .into_iter()
-                .filter(older)
-                .collect(),
-            next: None,
-        }),
-        SealedTable::MerchantKeys => {
-            let keys = many(
-                connection,
-                "SELECT id, sealed_secret FROM merchant_keys",
-                [],
-                |row| {
-                    let row = Parsing::new("merchant_keys", row, "id");
-                    let key = row.parse("id")?;
-                    Ok((Cell::KeySecret { key }, Sealed(row.get("sealed_secret")?)))
-                },
-            )?;
-            Ok(OlderValues {
-                values: keys.into_iter().filter(older).collect(),
-                next: None,
-            })
-        }
+    if let Some(walk) = Walk::of(table) {
+        let values = params![after, [newest], PAGE];
+        let sql = walk.query("rowid", '?');
+        return many(connection, &sql, values, |row| walk.row(row)).map(page);
     }
-}
-
-fn page(
-    connection: &Connection,
-    sql: &str,
-    newest: u8,
-    after: i64,
-    table: &'static str,
-    cell: fn(&Parsing<'_>) -> Read<Cell>,
-) -> Read<OlderValues> {
-    let read = |row: &Row<'_>| {
-        let row = Parsing::named(table, row, "");
-        let sealed: Option<Vec<u8>> = row.get("sealed")?;
-        let value = match sealed {
-            Some(sealed) => Some((cell(&row)?, Sealed(sealed))),
-            None => None,
-        };
-        Ok((row.get::<i64>("place")?, value))
-    };
-    let rows = many(connection, sql, params![after, [newest], PAGE], read)?;
-    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= PAGE;
-    let next = rows.last().map(|(place, _)| *place).filter(|_| full);
-    let values = rows.into_iter().filter_map(|(_, value)| value).collect();
-    Ok(OlderValues { values, next })
+    if table == SealedTable::Merchants {
+        return Ok(older_secrets(reads::merchants(connection)?, newest));
+    }
+    Ok(few(many(connection, KEY_SECRETS, [], key_secret)?, newest))
 }
 
 fn orders_with_people(
@@ -413,7 +232,7 @@ pub(super) fn erase_people(
             "SELECT 1 FROM orders WHERE id = ?1 AND version = ?2 AND status IN ('paid', 'closed')
                AND NOT EXISTS (SELECT 1 FROM outbox WHERE order_id = ?1 AND state = 'pending')",
         )?
-        .exists(params![id, super::rows::integer(version)])?;
+        .exists(params![id, crate::store::rows::integer(version)])?;
     let waits = connection.prepare_cached(EVIDENCE_WAITS)?.exists([&id])?;
     if !stands || waits {
         return Err(Rejection::VersionMoved.into());

@@ -4,27 +4,30 @@
 use std::fmt::Write as _;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Params, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Params, params, params_from_iter};
 
-use super::books::{EVIDENCE, evidence_row};
-use super::rows::{Parsing, STATUSES, limit, unavailable};
-use crate::order::{AccountId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, Status};
-use crate::order::{Order, Timestamp};
-use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
+use super::rows::unavailable;
+use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
+use crate::sealing::{Sealed, TokenHash, TokenKind};
+use crate::store::records::books::{EVIDENCE, evidence_row};
+use crate::store::records::{
+    IS_OLDEST, KEY, ORDER, OUTBOX, Read, idempotency_row, instance_row, key_row, merchant_row,
+    oauth_state_row, outbox_row, personal_value, setting_value, shard_row, stored_order,
+    timeline_entry, token_target,
+};
+use crate::store::rows::{Columns, Parsing, STATUSES, limit};
 use crate::store::{
     EvidenceRow, Fence, IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState,
-    OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoreError, StoredOrder, TimelineEntry,
+    OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoredOrder, TimelineEntry,
     TokenTarget,
 };
-
-pub(super) type Read<T> = Result<T, StoreError>;
 
 /// At most one row.
 pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    parse: impl Fn(&Row<'_>) -> Read<T>,
+    parse: impl Fn(&dyn Columns) -> Read<T>,
 ) -> Read<Option<T>> {
     connection
         .prepare_cached(sql)
@@ -37,7 +40,7 @@ pub(super) fn many<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    parse: impl Fn(&Row<'_>) -> Read<T>,
+    parse: impl Fn(&dyn Columns) -> Read<T>,
 ) -> Read<Vec<T>> {
     let found = || -> Result<Read<Vec<T>>, rusqlite::Error> {
         let mut statement = connection.prepare_cached(sql)?;
@@ -46,24 +49,6 @@ pub(super) fn many<T>(
             .collect::<Result<Read<Vec<T>>, _>>()
     };
     found().map_err(|error| unavailable(&error))?
-}
-
-const ORDER: &str = "SELECT id, merchant, version, status, state, snapshot FROM orders";
-
-fn stored_order(row: &Row<'_>) -> Read<StoredOrder> {
-    let row = Parsing::new("orders", row, "id");
-    let order: Order = row.json("state")?;
-    let columns_agree = order.id == row.parse("id")?
-        && order.terms.merchant == row.parse("merchant")?
-        && order.version == row.number::<u64>("version")?
-        && order.status() == row.word("status")?;
-    if !columns_agree {
-        return Err(row.wrong("id, merchant, version or status differ from the state beside them"));
-    }
-    Ok(StoredOrder {
-        order,
-        snapshot: row.json("snapshot")?,
-    })
 }
 
 pub(super) fn order(connection: &Connection, id: OrderId) -> Read<Option<StoredOrder>> {
@@ -184,14 +169,7 @@ pub(super) fn shards(connection: &Connection) -> Read<Vec<ShardRow>> {
         connection,
         "SELECT shard, epoch, instance FROM shards ORDER BY shard",
         [],
-        |row| {
-            let row = Parsing::named("shards", row, "");
-            Ok(ShardRow {
-                shard: row.number("shard")?,
-                epoch: row.number("epoch")?,
-                instance: row.bytes_if_any("instance")?.map(u128::from_be_bytes),
-            })
-        },
+        shard_row,
     )
 }
 
@@ -215,17 +193,10 @@ pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Read<bool> 
 pub(super) fn instances(connection: &Connection, now: Timestamp) -> Read<Vec<InstanceRow>> {
     many(
         connection,
-        "SELECT instance, node, internal_url, alive_until FROM instances ORDER BY instance",
-        [],
-        |row| {
-            let row = Parsing::named("instances", row, "");
-            Ok(InstanceRow {
-                instance: u128::from_be_bytes(row.bytes("instance")?),
-                node: row.get("node")?,
-                internal_url: row.get("internal_url")?,
-                left_ms: row.time("alive_until")?.since(now),
-            })
-        },
+        "SELECT instance, node, internal_url, alive_until - ?1 AS left_ms FROM instances
+         ORDER BY instance",
+        [now.as_millis()],
+        instance_row,
     )
 }
 
@@ -235,18 +206,7 @@ pub(super) fn timeline(connection: &Connection, order: OrderId) -> Read<Vec<Time
         "SELECT order_id, version, position, at, actor, request_id, event FROM order_events
          WHERE order_id = ?1 ORDER BY version, position",
         [order.to_string()],
-        |row| {
-            let row = Parsing::new("order_events", row, "order_id");
-            Ok(TimelineEntry {
-                order,
-                version: row.number("version")?,
-                position: row.number("position")?,
-                at: row.time("at")?,
-                actor: row.word("actor")?,
-                request_id: row.get("request_id")?,
-                event: row.json("event")?,
-            })
-        },
+        timeline_entry,
     )
 }
 
@@ -259,11 +219,7 @@ pub(super) fn personal(
         connection,
         "SELECT order_id, sealed FROM personal WHERE order_id = ?1 AND slot = ?2",
         params![order.to_string(), slot],
-        |row| {
-            Parsing::new("personal", row, "order_id")
-                .get("sealed")
-                .map(Sealed)
-        },
+        personal_value,
     )
 }
 
@@ -276,29 +232,8 @@ pub(super) fn token(
         connection,
         "SELECT order_id, attempt FROM tokens WHERE kind = ?1 AND hash = ?2",
         params![kind.as_str(), hash.0],
-        |row| {
-            let row = Parsing::new("tokens", row, "order_id");
-            let attempt: Option<u16> = row.get("attempt")?;
-            Ok(TokenTarget {
-                order: row.parse("order_id")?,
-                attempt: attempt
-                    .map(|number| {
-                        AttemptNumber::new(number)
-                            .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))
-                    })
-                    .transpose()?,
-            })
-        },
+        token_target,
     )
-}
-
-fn merchant_row(row: &Row<'_>) -> Read<Merchant> {
-    let row = Parsing::new("merchants", row, "id");
-    let merchant: Merchant = row.json("record")?;
-    if merchant.id != row.parse("id")? {
-        return Err(row.wrong("id differs from the record beside it"));
-    }
-    Ok(merchant)
 }
 
 pub(super) fn merchant(connection: &Connection, id: MerchantId) -> Read<Option<Merchant>> {
@@ -317,21 +252,6 @@ pub(super) fn merchants(connection: &Connection) -> Read<Vec<Merchant>> {
         [],
         merchant_row,
     )
-}
-
-const KEY: &str = "SELECT id, merchant, sealed_secret, created_at, valid_until, last_used_at
-    FROM merchant_keys";
-
-fn key_row(row: &Row<'_>) -> Read<MerchantKey> {
-    let row = Parsing::new("merchant_keys", row, "id");
-    Ok(MerchantKey {
-        id: row.parse("id")?,
-        merchant: row.parse("merchant")?,
-        sealed_secret: Sealed(row.get("sealed_secret")?),
-        created_at: row.time("created_at")?,
-        valid_until: row.time_if_any("valid_until")?,
-        last_used_at: row.time_if_any("last_used_at")?,
-    })
 }
 
 pub(super) fn key(connection: &Connection, id: KeyId) -> Read<Option<MerchantKey>> {
@@ -354,19 +274,7 @@ pub(super) fn idempotency(
         "SELECT merchant, request_hash, instance, started_at, status, answer FROM idempotency
          WHERE merchant = ?1 AND key = ?2",
         params![merchant.to_string(), key],
-        |row| {
-            let row = Parsing::new("idempotency", row, "merchant");
-            let status: Option<u16> = row.get("status")?;
-            let answer: Option<Vec<u8>> = row.get("answer")?;
-            Ok(IdempotencyRow {
-                merchant,
-                key: key.to_owned(),
-                request_hash: row.bytes("request_hash")?,
-                instance: u128::from_be_bytes(row.bytes("instance")?),
-                started_at: row.time("started_at")?,
-                answer: status.zip(answer.map(Sealed)),
-            })
-        },
+        |row| idempotency_row(row, key),
     )
 }
 
@@ -379,30 +287,9 @@ pub(super) fn oauth_state(
         "SELECT order_id, attempt, account, created_at, code_hash, payer FROM oauth_states
          WHERE state_hash = ?1",
         [state_hash.0],
-        |row| {
-            let row = Parsing::new("oauth_states", row, "order_id");
-            let code = row.bytes_if_any("code_hash")?.map(TokenHash);
-            let payer = row.bytes_if_any("payer")?.map(u128::from_be_bytes);
-            Ok(OauthState {
-                state_hash,
-                order: row.parse("order_id")?,
-                attempt: AttemptNumber::new(row.number("attempt")?)
-                    .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))?,
-                account: AccountId::new(row.get::<String>("account")?),
-                created_at: row.time("created_at")?,
-                used: code.map(|code| (code, payer)),
-            })
-        },
+        |row| oauth_state_row(row, state_hash),
     )
 }
-
-pub(super) const OUTBOX: &str = "SELECT position, id, merchant, order_id, version, kind, body,
-    body_digest, created_at, state, tries, next_at, note FROM outbox AS entry";
-
-/// The condition of E3: no earlier event of the same order is still on its way.
-const IS_OLDEST: &str = "NOT EXISTS (SELECT 1 FROM outbox AS earlier
-    WHERE earlier.order_id = entry.order_id AND earlier.state = 'pending'
-      AND (earlier.version, earlier.id) < (entry.version, entry.id))";
 
 /// Whose events are on their way: a hop over the index per merchant, not a look at every event.
 const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
@@ -412,28 +299,6 @@ const MERCHANTS_WITH_PENDING: &str = "WITH RECURSIVE waiting (merchant) AS (
                 WHERE state = 'pending' AND merchant > waiting.merchant)
         FROM waiting WHERE waiting.merchant IS NOT NULL)
     SELECT merchant FROM waiting WHERE merchant IS NOT NULL";
-
-pub(super) fn outbox_row(row: &Row<'_>) -> Read<OutboxEntry> {
-    let row = Parsing::new("outbox", row, "id");
-    Ok(OutboxEntry {
-        id: row.parse("id")?,
-        merchant: row.parse("merchant")?,
-        order: row.parse("order_id")?,
-        version: row.number("version")?,
-        kind: row.word("kind")?,
-        body: Sealed(row.get("body")?),
-        created_at: row.time("created_at")?,
-        state: row.word("state")?,
-        tries: row.number("tries")?,
-        next_at: row.time_if_any("next_at")?,
-        note: row.get("note")?,
-        body_digest: if row.get::<Vec<u8>>("body_digest")?.is_empty() {
-            None
-        } else {
-            Some(BodyDigest(row.bytes("body_digest")?))
-        },
-    })
-}
 
 fn outbox_due_of_one() -> String {
     format!(
@@ -563,7 +428,7 @@ pub(super) fn setting(connection: &Connection, name: &str) -> Read<Option<String
         connection,
         "SELECT name, value FROM settings WHERE name = ?1",
         [name],
-        |row| Parsing::new("settings", row, "name").get("value"),
+        setting_value,
     )
 }
 

@@ -3,34 +3,21 @@
 use std::fmt::Write as _;
 
 use jiff::civil::Date;
-use rusqlite::{Connection, Row as SqlRow, params};
+use rusqlite::{Connection, params};
 
 use super::apply::{Failure, broken, changed, json};
-use super::books::{REFUND, refund_row_of};
-use super::reads::{Read, many};
-use super::rows::{Parsing, limit};
-use crate::order::{AccountId, AttemptNumber, Fen, Timestamp};
+use super::reads::many;
+use crate::order::{AccountId, Fen, Timestamp};
 use crate::store::RefundRow;
 use crate::store::reconciliation::{
-    CaptureRow, Field, ReconciliationWrite, Row, RowFilter, Run, RunState, Side, Verdict, Window,
+    CaptureRow, Field, ReconciliationWrite, Row, RowFilter, Run, RunState, Verdict, Window,
 };
-
-const CAPTURE: &str = "SELECT transaction_id, order_id, attempt, orders.merchant AS merchant,
-    captures.amount AS amount, succeeded_at
-    FROM captures JOIN orders ON orders.id = captures.order_id";
-
-fn capture_row(row: &SqlRow<'_>) -> Read<CaptureRow> {
-    let row = Parsing::new("captures", row, "transaction_id");
-    Ok(CaptureRow {
-        transaction_id: row.get::<String>("transaction_id")?.into(),
-        order: row.parse("order_id")?,
-        attempt: AttemptNumber::new(row.number("attempt")?)
-            .ok_or_else(|| row.wrong("column attempt: 1 to 1023 expected"))?,
-        merchant: row.parse("merchant")?,
-        amount: row.get("amount").map(Fen::new)?,
-        succeeded_at: row.time("succeeded_at")?,
-    })
-}
+use crate::store::records::Read;
+use crate::store::records::books::{REFUND, refund_row_of};
+use crate::store::records::reconciliation::{
+    CAPTURE, ROW, RUN, capture_row, result_key, row_of, run_row,
+};
+use crate::store::rows::{Columns, limit};
 
 /// One page of what an account has in a window of time, after what the page before ended with.
 fn page_of<T>(
@@ -40,7 +27,7 @@ fn page_of<T>(
     window: Window,
     after: Option<(Timestamp, Box<str>)>,
     rows: usize,
-    read: impl Fn(&SqlRow<'_>) -> Read<T>,
+    read: impl Fn(&dyn Columns) -> Read<T>,
 ) -> Read<Vec<T>> {
     let (from, past) = after.unwrap_or((window.from, "".into()));
     many(
@@ -145,28 +132,6 @@ pub(super) fn refunds_known(
     )
 }
 
-const RUN: &str = "SELECT account, date, run, state, started_by, started_at, finished_at, tallies,
-    flows, why FROM reconciliations";
-
-fn run_row(row: &SqlRow<'_>) -> Read<Run> {
-    let row = Parsing::new("reconciliations", row, "date");
-    Ok(Run {
-        account: AccountId::new(row.get::<String>("account")?),
-        date: row.parse("date")?,
-        run: row.number("run")?,
-        state: row.word("state")?,
-        by: row.word("started_by")?,
-        started_at: row.time("started_at")?,
-        finished_at: row.time_if_any("finished_at")?,
-        tallies: row.json("tallies")?,
-        flows: match row.get::<Option<String>>("flows")? {
-            Some(_) => Some(row.json("flows")?),
-            None => None,
-        },
-        why: row.get("why")?,
-    })
-}
-
 fn runs_query(of_one: bool) -> String {
     let of_whom = if of_one { "account = ?3 AND " } else { "" };
     format!(
@@ -193,64 +158,6 @@ pub(super) fn runs(
     }
 }
 
-fn row_of(row: &SqlRow<'_>) -> Read<Row> {
-    let row = Parsing::named(
-        "reconciliation_rows",
-        row,
-        row.get::<_, u32>("number").unwrap_or_default().to_string(),
-    );
-    Ok(Row {
-        number: row.number("number")?,
-        verdict: row.word("verdict")?,
-        kind: row.word("kind")?,
-        field: match row.get::<Option<String>>("field")? {
-            Some(_) => Some(row.word("field")?),
-            None => None,
-        },
-        repaired: row.get("repaired")?,
-        order: match row.get::<Option<String>>("order_id")? {
-            Some(_) => Some(row.parse("order_id")?),
-            None => None,
-        },
-        merchant: match row.get::<Option<String>>("merchant")? {
-            Some(_) => Some(row.parse("merchant")?),
-            None => None,
-        },
-        ours: side(&row, "our")?,
-        theirs: side(&row, "their")?,
-    })
-}
-
-fn side(row: &Parsing<'_>, whose: &str) -> Read<Option<Side>> {
-    let column = |name: &str| format!("{whose}_{name}");
-    let Some(amount) = row.get::<Option<i64>>(&column("amount"))? else {
-        return Ok(None);
-    };
-    let boxed = |name: &str| -> Read<Box<str>> { Ok(row.get::<String>(&column(name))?.into()) };
-    let theirs = whose == "their";
-    Ok(Some(Side {
-        line: if theirs { row.get("their_line")? } else { None },
-        out_trade_no: boxed("out_trade_no")?,
-        transaction_id: boxed("transaction_id")?,
-        refund_no: row
-            .get::<Option<String>>(&column("refund_no"))?
-            .map(Into::into),
-        amount: Fen::new(amount),
-        at: row.time(&column("at"))?,
-        status: boxed("status")?,
-        fee: if theirs {
-            row.get::<Option<i64>>("their_fee")?.map(Fen::new)
-        } else {
-            None
-        },
-        currency: if theirs {
-            row.get::<Option<String>>("their_currency")?.map(Into::into)
-        } else {
-            None
-        },
-    }))
-}
-
 fn rows_query(filter: &RowFilter) -> String {
     // SQLite does not know how few they are, and would read all of the run.
     let few = filter
@@ -258,7 +165,7 @@ fn rows_query(filter: &RowFilter) -> String {
         .filter(|verdict| *verdict != Verdict::Matched);
     let by = few.map_or("", |_| "INDEXED BY reconciliation_differences");
     let mut sql = format!(
-        "SELECT * FROM reconciliation_rows {by}
+        "{ROW} {by}
          WHERE account = ?1 AND date = ?2 AND run = ?3 AND number > ?4"
     );
     match filter.verdict {
@@ -320,10 +227,7 @@ pub(super) fn elsewhere(
         connection,
         ELSEWHERE,
         params![account.as_str(), date.to_string(), keys],
-        |row| {
-            let row = Parsing::named("reconciliation_rows", row, "key");
-            Ok(row.get::<String>("key")?.into())
-        },
+        result_key,
     )
 }
 

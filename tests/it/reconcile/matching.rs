@@ -570,7 +570,7 @@ fn what_other_days_may_hold_is_asked_for() {
     let lines = [payment(1), payment(2), refund_line(3), refund_line(4)];
     let (transactions, numbers) = not_among(&lines, &[capture(1)], &[refund(4)]);
     assert_eq!(transactions, [capture(2).transaction_id]);
-    assert_eq!(numbers, [refund(3).number.into()]);
+    assert_eq!(numbers, [Box::<str>::from(refund(3).number)]);
 }
 
 #[test]

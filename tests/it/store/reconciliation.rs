@@ -404,7 +404,7 @@ pub async fn a_row_is_found_on_another_day(place: &dyn Place) {
     }
     let keys = || vec!["421".into(), "422".into(), "423".into()];
     let found = store.reconciled_elsewhere(&account(), DATE, keys()).await;
-    assert_eq!(found.unwrap(), ["421".into()]);
+    assert_eq!(found.unwrap(), [Box::<str>::from("421")]);
     let same = store
         .reconciled_elsewhere(&account(), yesterday, keys())
         .await;

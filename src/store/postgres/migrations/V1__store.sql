@@ -39,8 +39,7 @@ CREATE TABLE instances (
     instance     bytea NOT NULL PRIMARY KEY CHECK (length(instance) = 16),
     node         text NOT NULL,
     internal_url text,
-    alive_until  bigint NOT NULL,
-    seen_at      bigint NOT NULL
+    alive_until  bigint NOT NULL
 );
 
 -- Who owns a shard. The epoch only grows (O3); the instance tells two owners of one number apart, and
@@ -54,8 +53,11 @@ CREATE TABLE shards (
 
 CREATE TRIGGER shards_epoch_grows BEFORE UPDATE ON shards FOR EACH ROW
     WHEN (NEW.shard <> OLD.shard OR NEW.epoch < OLD.epoch
-        OR (NEW.epoch = OLD.epoch AND NEW.instance IS NOT NULL))
+        OR (NEW.epoch = OLD.epoch AND NEW.instance IS NOT NULL
+            AND NEW.instance IS DISTINCT FROM OLD.instance))
     EXECUTE FUNCTION refuse('O3: the epoch of a shard only grows');
+CREATE TRIGGER shards_stay BEFORE DELETE ON shards
+    FOR EACH ROW EXECUTE FUNCTION refuse('O3: the epoch of a shard only grows');
 
 CREATE TABLE orders (
     id                text COLLATE "C" NOT NULL PRIMARY KEY,
@@ -455,8 +457,8 @@ CREATE TABLE idempotency (
     key          text COLLATE "C" NOT NULL,
     request_hash bytea NOT NULL CHECK (length(request_hash) = 32),
     started_at   bigint NOT NULL,
-    -- Who works on it, so that another may take it over where this one is gone.
-    instance     bytea CHECK (length(instance) = 16),
+    -- Whose request runs under the key: what a dead instance began has ended.
+    instance     bytea NOT NULL CHECK (length(instance) = 16),
     status       bigint CHECK (status BETWEEN 100 AND 599),
     answer       bytea,
     -- Whose people the answer shows.

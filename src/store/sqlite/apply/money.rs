@@ -10,7 +10,7 @@ use crate::order::state::{CaptureStanding, MismatchStanding};
 use crate::order::{
     AccountId, Capture, Mismatch, Order, RefundCause, RefundId, RefundStanding, Timestamp, ledger,
 };
-use crate::store::sqlite::rows::integer;
+use crate::store::rows::integer;
 use crate::store::{Rejection, TimelineEntry};
 
 /// Keeps the rows of every event of the step; `step.write.order` is the order after it.

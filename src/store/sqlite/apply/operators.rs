@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Failure, broken};
 use crate::order::{AccountId, OperatorHash, Timestamp};
-use crate::store::sqlite::rows::integer;
+use crate::store::rows::integer;
 use crate::store::{AuditEntry, CHAIN_START};
 
 /// The first person's word proposes, another's settles.

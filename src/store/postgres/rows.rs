@@ -1,0 +1,114 @@
+//! Asking PostgreSQL, and its rows by the names of their columns.
+
+use std::error::Error as _;
+
+use deadpool_postgres::Object;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{Error, Row};
+
+use super::PostgresStore;
+use crate::store::StoreError;
+use crate::store::records::Read;
+use crate::store::rows::Columns;
+
+/// Values for `$1`, `$2` …
+pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+impl PostgresStore {
+    /// At most one row.
+    pub(super) async fn one<T>(
+        &self,
+        sql: &str,
+        values: Values<'_>,
+        parse: impl Fn(&dyn Columns) -> Read<T> + Send,
+    ) -> Read<Option<T>> {
+        let rows = self.rows(sql, values).await?;
+        rows.first().map(|row| parse(row)).transpose()
+    }
+
+    pub(super) async fn many<T>(
+        &self,
+        sql: &str,
+        values: Values<'_>,
+        parse: impl Fn(&dyn Columns) -> Read<T> + Send,
+    ) -> Read<Vec<T>> {
+        let rows = self.rows(sql, values).await?;
+        rows.iter().map(|row| parse(row)).collect()
+    }
+
+    /// A statement that may be repeated: where its connection turns out to be dead, it is asked once
+    /// more on a new one (F16).
+    async fn rows(&self, sql: &str, values: Values<'_>) -> Read<Vec<Row>> {
+        let connection = self.reader().await?;
+        let error = match ask(&connection, sql, values).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        if !is_dead(&connection, &error) {
+            return Err(refused(&error));
+        }
+        // What broke this one has likely broken those that rest in the pool as well.
+        drop(Object::take(connection));
+        self.general.retain(|_, _| false);
+        let connection = self.reader().await?;
+        ask(&connection, sql, values)
+            .await
+            .map_err(|error| refused(&error))
+    }
+}
+
+async fn ask(connection: &Object, sql: &str, values: Values<'_>) -> Result<Vec<Row>, Error> {
+    let statement = connection.prepare_cached(sql).await?;
+    connection.query(&statement, values).await
+}
+
+/// The connection failed, not the statement.
+fn is_dead(connection: &Object, error: &Error) -> bool {
+    let said = error.code();
+    connection.is_closed()
+        || error.is_closed()
+        || error
+            .source()
+            .is_some_and(|cause| cause.is::<std::io::Error>())
+        || said.is_some_and(|code| {
+            [
+                SqlState::ADMIN_SHUTDOWN,
+                SqlState::CRASH_SHUTDOWN,
+                SqlState::CANNOT_CONNECT_NOW,
+            ]
+            .contains(code)
+        })
+}
+
+/// What PostgreSQL says when a read fails, for an operator: without its details, which may quote the
+/// values of a row.
+pub(super) fn refused(error: &Error) -> StoreError {
+    let why = error.as_db_error().map_or_else(
+        || error.to_string(),
+        |said| format!("{} ({})", said.message(), said.code().code()),
+    );
+    StoreError::Unavailable { why }
+}
+
+impl Columns for Row {
+    fn text(&self, column: &str) -> Result<Option<String>, String> {
+        cell(self, column)
+    }
+
+    fn integer(&self, column: &str) -> Result<Option<i64>, String> {
+        cell(self, column)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, String> {
+        cell(self, column)
+    }
+
+    fn flag(&self, column: &str) -> Result<bool, String> {
+        cell(self, column)
+    }
+}
+
+fn cell<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, String> {
+    row.try_get(column).map_err(|error| error.to_string())
+}
