@@ -5,6 +5,7 @@ mod accounts;
 pub mod commands;
 mod demo_keys;
 mod demo_mode;
+mod foundation;
 mod gauges;
 mod keys;
 mod locks;
@@ -16,20 +17,18 @@ mod simulation;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use foundation::migrate;
 pub use locks::{redis_settings, shared_limits};
 pub use node::serve;
 pub use simulation::{Simulation, simulate};
 
-use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Mode, StoreKind};
+use crate::config::{Config, Mode};
 use crate::operations::{OperationError, Operations};
-use crate::random::{Random, SystemRandom};
 use crate::retention::erase::Erase;
 use crate::retention::reseal::Reseal;
-use crate::store::personal::PersonalStore;
-use crate::store::sqlite::{OpenError, Options as StoreOptions, SqliteStore};
-use crate::store::{Store, StoreError};
+use crate::store::{StoreError, postgres, sqlite};
 use crate::webhook::guard::{Guard, Policy, SystemLookup};
+use foundation::Foundation;
 
 /// Why the gateway, or a command, did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +42,9 @@ pub enum AppError {
         why: String,
     },
     #[error(transparent)]
-    OpenStore(#[from] OpenError),
+    OpenSqlite(#[from] sqlite::OpenError),
+    #[error(transparent)]
+    OpenPostgres(#[from] postgres::OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -77,41 +78,9 @@ pub fn demo_merchant_file(config: &Config) -> PathBuf {
     config.data_folder().join("demo-merchant.json")
 }
 
-/// Until its store is part of the program.
-pub const NO_POSTGRES: &str = "store.url: this release has no PostgreSQL store";
-
-/// The clock, the dice and the store of this process.
-struct Foundation {
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    store: Arc<dyn Store>,
-    /// The same store, for the jobs on personal data.
-    personal: Arc<dyn PersonalStore>,
-}
-
-impl Foundation {
-    fn open(config: &Config) -> Result<Self, AppError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let options = StoreOptions {
-            migrate: config.store.migrate,
-            ..StoreOptions::new(Arc::clone(&clock))
-        };
-        let StoreKind::Sqlite(path) = config.store_kind() else {
-            return Err(AppError::Start(NO_POSTGRES.to_owned()));
-        };
-        let store = Arc::new(SqliteStore::open(path, options)?);
-        Ok(Self {
-            clock,
-            random: Arc::new(SystemRandom),
-            store: store.clone(),
-            personal: store,
-        })
-    }
-}
-
 /// What a command that opens the store itself works with.
 async fn open_operations(config: &Config) -> Result<Operations, AppError> {
-    let foundation = Foundation::open(config)?;
+    let foundation = Foundation::open(config).await?;
     let keys = keys::Keys::of(config, &foundation)?;
     personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
     Ok(operations(config, &foundation, &keys))

@@ -55,7 +55,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     config.admin.listen = local(&monitoring)?;
     let config = config;
 
-    let foundation = Foundation::open(&config)?;
+    let foundation = Foundation::open(&config).await?;
     check_mode(&config, foundation.store.as_ref()).await?;
     let keys = Keys::of(&config, &foundation)?;
     super::personal::check_keys(foundation.personal.as_ref(), &keys.sealer).await?;
