@@ -8,10 +8,10 @@ use super::AppError;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, StoreKind};
 use crate::random::{Random, SystemRandom};
+use crate::store::Store;
 use crate::store::personal::PersonalStore;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::Store;
 
 /// What everything else stands on.
 pub(super) struct Foundation {

@@ -222,11 +222,11 @@ impl Gateway {
     }
 
     /// The same on a PostgreSQL database.
-    pub fn keeps(self, database: &str) -> Self {
-        Self {
-            kept: Kept::Database(database.to_owned()),
-            ..self
-        }
+    pub fn keeps(mut self, database: &str) -> Self {
+        let folder = self.folder.display().to_string();
+        self.set("DATA__FOLDER", &folder);
+        self.kept = Kept::Database(database.to_owned());
+        self
     }
 
     /// The file of the embedded store.
@@ -244,9 +244,7 @@ impl Gateway {
         command
             .arg("--config")
             .arg(&self.accounts)
-            .envs(&self.environment)
-            // What it keeps beside its store, it keeps here where the store is no file.
-            .current_dir(&self.folder);
+            .envs(&self.environment);
         command
     }
 
