@@ -440,6 +440,10 @@ pub const FROM_ZERO: &[(&str, &[(&str, &str)])] = &[
     ("enrollpay_scans_total", &[("outcome", "claimed")]),
     ("enrollpay_manual_queries_total", &[("outcome", "found")]),
     (
+        "enrollpay_lock_commands_total",
+        &[("operation", "acquire"), ("outcome", "unknown")],
+    ),
+    (
         "enrollpay_callbacks_total",
         &[("provider", "wechatpay"), ("outcome", "recorded")],
     ),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::committer::Lane;
 use super::effects::account_of;
 use super::house::House;
 use super::line::Room;
@@ -284,8 +285,10 @@ async fn commit(
         }),
         writes: request.writes.clone(),
     };
-    let is_tick = matches!(request.command, Command::Tick);
-    match house.commit(shard, transaction, is_tick).await {
+    match house
+        .commit(shard, transaction, lane_of(&request.command))
+        .await
+    {
         Ok(Ok(())) => {}
         Ok(Err(
             rejection @ (Rejection::VersionMoved
@@ -321,6 +324,14 @@ async fn commit(
     Step::Committed(after)
 }
 
+const fn lane_of(command: &Command) -> Lane {
+    match command {
+        Command::Tick => Lane::Ticks,
+        command if is_fact(command) => Lane::Facts,
+        _ => Lane::Asked,
+    }
+}
+
 /// The command changes nothing. What must be kept all the same is committed before the answer.
 async fn alone(
     house: &House,
@@ -341,7 +352,8 @@ async fn alone(
             order: None,
             writes,
         };
-        let error = match house.commit(shard, transaction, false).await {
+        let lane = lane_of(&request.command);
+        let error = match house.commit(shard, transaction, lane).await {
             Ok(Ok(())) => None,
             Ok(Err(rejection)) => Some(OrdersError::Rejected(rejection)),
             Err(error) => Some(OrdersError::Store(error)),

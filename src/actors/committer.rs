@@ -18,11 +18,22 @@ pub(super) struct Work {
     verdict: oneshot::Sender<Verdict>,
 }
 
-/// The way to one thread's committer: ticks, of which very many may come at once, have a lane of their
-/// own, and whatever somebody waits for goes before them.
+/// Who waits for a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Money that has moved: its flushes are its own, whatever holds up the others.
+    Facts,
+    /// Somebody waits.
+    Asked,
+    /// Nobody does, and very many may come at once: whatever somebody waits for goes before them.
+    Ticks,
+}
+
+/// The way to one thread's committers.
 #[derive(Clone, Debug)]
 pub(super) struct Committer {
-    first: mpsc::Sender<Work>,
+    facts: mpsc::Sender<Work>,
+    asked: mpsc::Sender<Work>,
     ticks: mpsc::Sender<Work>,
 }
 
@@ -34,23 +45,44 @@ pub(super) struct Queue {
 }
 
 impl Committer {
-    pub(super) fn channel(room: usize) -> (Self, Queue) {
-        let (first, first_queue) = mpsc::channel(room);
+    /// The queues are those of facts and of everything else.
+    pub(super) fn channel(room: usize) -> (Self, [Queue; 2]) {
+        let (facts, facts_queue) = mpsc::channel(room);
+        let (asked, asked_queue) = mpsc::channel(room);
         let (ticks, ticks_queue) = mpsc::channel(room);
-        let queue = Queue {
-            first: first_queue,
-            ticks: ticks_queue,
+        let queues = [
+            Queue {
+                first: facts_queue,
+                ticks: mpsc::channel(1).1,
+            },
+            Queue {
+                first: asked_queue,
+                ticks: ticks_queue,
+            },
+        ];
+        let committer = Self {
+            facts,
+            asked,
+            ticks,
         };
-        (Self { first, ticks }, queue)
+        (committer, queues)
     }
 
-    pub(super) async fn commit(&self, transaction: Transaction, is_tick: bool) -> Verdict {
+    fn lane(&self, lane: Lane) -> &mpsc::Sender<Work> {
+        match lane {
+            Lane::Facts => &self.facts,
+            Lane::Asked => &self.asked,
+            Lane::Ticks => &self.ticks,
+        }
+    }
+
+    pub(super) async fn commit(&self, transaction: Transaction, lane: Lane) -> Verdict {
         let (verdict, answer) = oneshot::channel();
         let work = Work {
             transaction,
             verdict,
         };
-        let lane = if is_tick { &self.ticks } else { &self.first };
+        let lane = self.lane(lane);
         if lane.send(work).await.is_err() {
             return Err(StoreError::Unavailable {
                 why: "the gateway is stopping".to_owned(),
@@ -65,7 +97,7 @@ impl Committer {
 
     /// Transactions that wait.
     pub(super) fn depth(&self) -> usize {
-        [&self.first, &self.ticks]
+        [&self.facts, &self.asked, &self.ticks]
             .map(|lane| lane.max_capacity() - lane.capacity())
             .iter()
             .sum()
@@ -170,37 +202,34 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_waited_for_goes_before_any_number_of_ticks() {
-        let (committer, mut queue) = Committer::channel(8);
-        let hand_in = |is_tick| {
+        let (committer, [mut facts, mut queue]) = Committer::channel(8);
+        let hand_in = |lane| {
             let (verdict, answer) = oneshot::channel();
             let transaction = Transaction {
                 order: None,
                 writes: Vec::new(),
             };
-            let lane = if is_tick {
-                &committer.ticks
-            } else {
-                &committer.first
-            };
             let work = Work {
                 transaction,
                 verdict,
             };
-            lane.try_send(work).unwrap();
+            committer.lane(lane).try_send(work).unwrap();
             answer
         };
-        let ticks: Vec<_> = (0..6).map(|_| hand_in(true)).collect();
-        let mut fact = hand_in(false);
-        assert_eq!(committer.depth(), 7);
+        let ticks: Vec<_> = (0..6).map(|_| hand_in(Lane::Ticks)).collect();
+        let mut asked = hand_in(Lane::Asked);
+        let fact = hand_in(Lane::Facts);
+        assert_eq!(committer.depth(), 8);
+        assert_eq!(facts.next(3).await.len(), 1, "facts wait for nobody");
         let group = queue.next(3).await;
         assert_eq!(group.len(), 3);
         // A work that is dropped ends the waiting for it.
         drop(group);
         let gone = oneshot::error::TryRecvError::Closed;
-        assert!(fact.try_recv().is_err_and(|error| error == gone));
+        assert!(asked.try_recv().is_err_and(|error| error == gone));
         assert_eq!(queue.next(8).await.len(), 4, "the ticks were not forgotten");
         queue.close();
         assert!(queue.next(8).await.is_empty());
-        drop(ticks);
+        drop((ticks, fact));
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
-use super::committer::{Committer, Verdict};
+use super::committer::{Committer, Lane, Verdict};
 use super::line::{Line, Parked, Room};
 use super::messages::Tell;
 use super::options::{Options, Parts};
@@ -78,15 +78,9 @@ impl House {
         &self.threads[usize::from(shard) % self.threads.len()]
     }
 
-    /// `is_tick`: nobody waits for it, and whoever is waited for goes first.
-    pub(super) async fn commit(
-        &self,
-        shard: u16,
-        transaction: Transaction,
-        is_tick: bool,
-    ) -> Verdict {
+    pub(super) async fn commit(&self, shard: u16, transaction: Transaction, lane: Lane) -> Verdict {
         let committer = &self.thread_of(shard).committer;
-        committer.commit(transaction, is_tick).await
+        committer.commit(transaction, lane).await
     }
 
     /// Has an order decided that was due, and has room now.

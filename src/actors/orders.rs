@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::admission::Class;
 use super::command_path::{carry_out, timeline};
+use super::committer::Lane;
 use super::house::House;
 use super::messages::{Call, LetGo, Tell};
 use super::ownership::{Ownership, is_fact};
@@ -93,7 +94,7 @@ impl Orders {
             writes: new.writes,
         };
         crash_point("c1");
-        match house.commit(shard, transaction, false).await {
+        match house.commit(shard, transaction, Lane::Asked).await {
             Ok(Ok(())) => {}
             Ok(Err(Rejection::FenceMoved)) => {
                 house.options.ownership.lose_pair(fence);
@@ -213,7 +214,7 @@ impl Orders {
             order: None,
             writes: request.writes,
         };
-        match house.commit(shard, transaction, false).await {
+        match house.commit(shard, transaction, Lane::Asked).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(rejection)) => Err(OrdersError::Rejected(rejection)),
             Err(error) => Err(OrdersError::Store(error)),

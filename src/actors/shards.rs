@@ -69,17 +69,17 @@ pub fn start(options: Options, parts: Parts) -> Shards {
     };
     let tracker = TaskTracker::new();
     let room = Admission::most(options.queue);
-    let (threads, queues): (Vec<_>, Vec<Queue>) = hosts
+    let (threads, queues): (Vec<_>, Vec<[Queue; 2]>) = hosts
         .iter()
         .map(|_| {
-            let (committer, queue) = Committer::channel(room);
+            let (committer, queues) = Committer::channel(room);
             let admission = Admission::new(options.queue, tracker.clone());
             (
                 Thread {
                     admission,
                     committer,
                 },
-                queue,
+                queues,
             )
         })
         .unzip();
@@ -121,7 +121,11 @@ pub fn start(options: Options, parts: Parts) -> Shards {
     });
     let stop_committers = CancellationToken::new();
     let mut committers_ended = Vec::new();
-    for (host, queue) in hosts.iter().zip(queues) {
+    let queues = hosts
+        .iter()
+        .zip(queues)
+        .flat_map(|(host, queues)| queues.map(|queue| (host, queue)));
+    for (host, queue) in queues {
         let (ended, has_ended) = oneshot::channel();
         committers_ended.push(has_ended);
         let store = Arc::clone(&house.parts.store);

@@ -1,5 +1,6 @@
 //! The clock, the dice and the store of this process.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
@@ -25,6 +26,12 @@ pub(super) struct Foundation {
 impl Foundation {
     pub async fn open(config: &Config) -> Result<Self, AppError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let folder = config.data_folder();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| AppError::Start(format!("{}: {error}", folder.display())))?;
         let (store, personal): (Arc<dyn Store>, Arc<dyn PersonalStore>) = match config.store_kind()
         {
             StoreKind::Sqlite(path) => {

@@ -16,7 +16,7 @@ use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
 use crate::actors::ownership::Ownership;
 use crate::cluster::{self, Directory, Membership};
-use crate::config::{Config, LogFormat, Mode};
+use crate::config::{Config, LogFormat, Mode, StoreKind};
 use crate::http::{self, Deps, Settings, admin};
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
 use crate::store::{Store, Transaction, Write};
@@ -107,6 +107,11 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             threads: match config.shards.threads {
                 0 => cores(),
                 threads => threads,
+            },
+            flushes: match config.store_kind() {
+                // One writer, who gathers from all threads.
+                StoreKind::Sqlite(_) => 1,
+                StoreKind::Postgres(_) => 4,
             },
             mailbox: config.limits.mailbox,
             live_orders: config.limits.live_orders,

@@ -125,7 +125,12 @@ fn a_wrong_configuration_is_one_line() {
         ("ORDER__QR_SECONDS", "soon", "order.qr_seconds"),
         ("STORE__URL", "postgres://a:secret@b/c", "store.url"),
         ("LOCKS__URL", "redis://a", "locks.url"),
+        ("LOCKS__URL", "redis://:secret@a:port", "locks.url"),
+        ("LOCKS__PREFIX", "{a}", "locks.prefix"),
         ("CLUSTER__SHARDS", "0", "cluster.shards"),
+        ("CLUSTER__NODE_ID", "a b", "cluster.node_id"),
+        ("CLUSTER__INTERNAL_URL", "here", "cluster.internal_url"),
+        ("STORE__CONNECTIONS", "0", "store.connections"),
         ("WEBHOOKS__RETRY_SECONDS", "", "webhooks.retry_seconds"),
         (
             "WEBHOOKS__TIMEOUT_SECONDS",

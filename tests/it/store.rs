@@ -1,5 +1,6 @@
 //! Stores. [`suite`], [`money`] and [`records`] list the promises that every implementation keeps;
-//! `store_suite!` runs them against one of them. `sqlite` adds what only the embedded store can show.
+//! `store_suite!` runs them against one of them. `sqlite` and `postgres_suite` add what only that store can
+//! show.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -96,4 +97,5 @@ macro_rules! store_suite {
 }
 pub(crate) use store_suite;
 
+pub mod postgres_suite;
 pub mod sqlite;

@@ -208,7 +208,7 @@ fn is_over(error: &RedisError) -> bool {
 enum Target {
     Server(Client),
     Sentinel(Sentinels),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 struct Sentinels {
@@ -264,7 +264,7 @@ impl Target {
                 if let Some(tls) = tls {
                     builder = builder.tls(TlsMode::Secure).certs(tls);
                 }
-                Self::Cluster(builder.build()?)
+                Self::Cluster(Box::new(builder.build()?))
             }
         })
     }

@@ -1,6 +1,7 @@
 //! Asking PostgreSQL, and its rows by the names of their columns.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio_postgres::error::SqlState;
@@ -40,30 +41,58 @@ impl PostgresStore {
     /// A statement that may be repeated: where its connection turns out to be dead, it is asked once
     /// more on a new one (F16).
     async fn rows(&self, sql: &str, values: Values<'_>) -> Read<Vec<Row>> {
-        let connection = self.reader().await?;
-        let error = match ask(&connection, sql, values).await {
-            Ok(rows) => return Ok(rows),
-            Err(error) => error,
-        };
-        if !is_dead(&connection, &error) {
-            return Err(refused(&error));
+        match self.ask(sql, values).await? {
+            Answer::Given(rows) => Ok(rows),
+            Answer::Refused(error) => Err(error),
+            // What broke this one has likely broken those that rest in the pool as well.
+            Answer::Dead(_) => {
+                self.general.retain(|_, _| false);
+                match self.ask(sql, values).await? {
+                    Answer::Given(rows) => Ok(rows),
+                    Answer::Refused(error) | Answer::Dead(error) => Err(error),
+                }
+            }
         }
-        // What broke this one has likely broken those that rest in the pool as well.
-        drop(Object::take(connection));
-        self.general.retain(|_, _| false);
+    }
+
+    async fn ask(&self, sql: &str, values: Values<'_>) -> Read<Answer> {
         let connection = self.reader().await?;
-        ask(&connection, sql, values)
-            .await
-            .map_err(|error| refused(&error))
+        let asked = async {
+            let statement = connection.prepare_cached(sql).await?;
+            connection.query(&statement, values).await
+        };
+        let (is_dead, error) = match tokio::time::timeout(ANSWER, asked).await {
+            Ok(Ok(rows)) => return Ok(Answer::Given(rows)),
+            Ok(Err(error)) => (is_dead(&connection, &error), refused(&error)),
+            Err(_) => (true, silent()),
+        };
+        if !is_dead {
+            return Ok(Answer::Refused(error));
+        }
+        // Nobody gets it again.
+        drop(Object::take(connection));
+        Ok(Answer::Dead(error))
     }
 }
 
-async fn ask(connection: &Object, sql: &str, values: Values<'_>) -> Result<Vec<Row>, Error> {
-    let statement = connection.prepare_cached(sql).await?;
-    connection.query(&statement, values).await
+/// What became of one try.
+enum Answer {
+    Given(Vec<Row>),
+    Refused(StoreError),
+    /// The connection failed, not the statement.
+    Dead(StoreError),
 }
 
-/// The connection failed, not the statement.
+/// How long an answer may take. The server ends a statement sooner (`statement_timeout`): whoever has
+/// not answered by then has stopped, though its machine may still hold the connection.
+const ANSWER: Duration = Duration::from_secs(4);
+
+fn silent() -> StoreError {
+    StoreError::Unavailable {
+        why: format!("no answer within {} s", ANSWER.as_secs()),
+    }
+}
+
 fn is_dead(connection: &Object, error: &Error) -> bool {
     let said = error.code();
     connection.is_closed()

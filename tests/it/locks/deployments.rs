@@ -19,7 +19,7 @@ use crate::support::process::free_port;
 use crate::support::redis::RedisServer;
 use crate::support::server::{Program, Server, command_as};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const BUDGET: Budget = Budget {
     every: Duration::from_secs(1),
     burst: 5,

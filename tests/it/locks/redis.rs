@@ -154,7 +154,7 @@ async fn a_renewal_prolongs_the_lease() {
     let redis = empty();
     let locks = locks_at(&redis.url());
     locks.acquire("a", MINE, Duration::from_secs(3)).await;
-    locks.acquire("a", MINE, Duration::from_secs(60)).await;
+    locks.acquire("a", MINE, Duration::from_mins(1)).await;
     let left: u64 = ask(&redis.url(), "PTTL enrollpay:a");
     assert!(left > 50_000, "{left}");
 }
@@ -202,7 +202,7 @@ async fn nothing_is_known(locks: &Arc<RedisLocks>) {
 async fn a_paused_redis_is_unknown_and_knows_everything_when_it_is_back() {
     let server = RedisServer::private();
     let (locks, other) = (locks_at(&server.url()), locks_at(&server.url()));
-    let long = Duration::from_secs(60);
+    let long = Duration::from_mins(1);
     assert_eq!(locks.acquire("kept", MINE, long).await, Acquired::Mine);
     let short = Duration::from_millis(500);
     assert_eq!(locks.acquire("lost", MINE, short).await, Acquired::Mine);

@@ -185,6 +185,9 @@ async fn insert_refund(
         .await?
         .ok_or_else(|| broken("a taken number has a row"))?;
     let (order, existing): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    if existing == refund.refund {
+        return Err(broken("M5: a refund is asked for under one number").into());
+    }
     Err(Rejection::MerchantRefundNoTaken {
         existing_order: order
             .parse()
