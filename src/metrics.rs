@@ -238,6 +238,26 @@ pub const ALL: &[Metric] = &[
         &[],
         "Time from letting shards go until others may claim them.",
     ),
+    counter(
+        "enrollpay_peer_calls_total",
+        &["kind", "outcome"],
+        "Calls to other nodes; lost: without a proven answer, the node may have heard.",
+    ),
+    histogram(
+        "enrollpay_peer_call_duration_seconds",
+        &["kind"],
+        "Time of a call to another node.",
+    ),
+    counter(
+        "enrollpay_peer_refused_total",
+        &["reason"],
+        "Requests to the cluster's listener that were not let in.",
+    ),
+    counter(
+        "enrollpay_peer_news_dropped_total",
+        &[],
+        "News and subscriptions for other nodes that were not delivered: they read the store.",
+    ),
     gauge(
         "enrollpay_locks_unanswered",
         &[],

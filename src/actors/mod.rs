@@ -39,6 +39,8 @@ mod watch;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use options::{Budget, EventBody, Options, Parts, Told};
 pub use peers::{Asking, News, Peers};
 pub use requests::{CannotAsk, REFUND_COLUMN, REPAIR_COLUMN, refund_slot, repair_slot};
@@ -49,7 +51,7 @@ use crate::order::{Answer, Command, Refusal};
 use crate::store::{Actor, Rejection, StoreError, StoredOrder, Write};
 
 /// A command for one order, and what is to be committed with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
     pub command: Command,
     pub actor: Actor,
@@ -62,13 +64,14 @@ pub struct Request {
 }
 
 /// What became of it. The order is as committed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reply {
     pub stored: Arc<StoredOrder>,
     pub verdict: Verdict,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Applied,
     Already(Answer),
@@ -76,7 +79,8 @@ pub enum Verdict {
 }
 
 /// Why a request got no reply.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum OrdersError {
     #[error("no such order")]
     NotFound,

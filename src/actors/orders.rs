@@ -135,7 +135,7 @@ impl Orders {
         }
         match asking {
             Asking::Tell => self.ask_actor(id, request, None).await,
-            Asking::Query => self.query_here(id, request).await,
+            Asking::Query => self.query_here(id, request, false).await,
         }
     }
 
@@ -159,13 +159,19 @@ impl Orders {
     /// committed in any case.
     pub async fn query(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
         if self.house.owns(self.house.shard_of(id)) {
-            self.query_here(id, request).await
+            self.query_here(id, request, true).await
         } else {
             self.ask(id, request, None, Asking::Query).await
         }
     }
 
-    async fn query_here(&self, id: OrderId, request: Request) -> Result<Reply, OrdersError> {
+    /// `may_pass`: to another node, should the order be its by the time that it is asked.
+    async fn query_here(
+        &self,
+        id: OrderId,
+        request: Request,
+        may_pass: bool,
+    ) -> Result<Reply, OrdersError> {
         let shard = self.house.shard_of(id);
         loop {
             if let Some(reply) = self.shared(id, &request.command) {
@@ -173,7 +179,8 @@ impl Orders {
                 return Ok(reply);
             }
             match self.house.board.join(shard, id) {
-                Flight::Lead(_lead) => return self.tell(id, request).await,
+                Flight::Lead(_lead) if may_pass => return self.tell(id, request).await,
+                Flight::Lead(_lead) => return self.ask_actor(id, request, None).await,
                 Flight::Follow(mut lead) => {
                     // Ends with its leader, who never says anything.
                     let _ = lead.changed().await;
@@ -320,13 +327,8 @@ impl Orders {
             pending: None,
             call,
         });
-        answered.await.unwrap_or_else(|_| {
-            Err(if house.is_closed() {
-                OrdersError::Stopping
-            } else {
-                OrdersError::ActorLost
-            })
-        })
+        // Though the house may have closed meanwhile: the command may be committed.
+        answered.await.unwrap_or(Err(OrdersError::ActorLost))
     }
 
     /// The order as last committed, from its actor's memory or the store; starts no actor.
@@ -374,6 +376,12 @@ impl Orders {
         }
     }
 
+    /// What is known of an order without asking anybody: its version (0: none), and the provider's
+    /// latest answers.
+    pub fn known(&self, id: OrderId) -> (u64, Heard) {
+        self.house.board.known(self.house.shard_of(id), id)
+    }
+
     /// Does anybody here wait for news of this order?
     pub fn watches(&self, id: OrderId) -> bool {
         self.house.board.watches(self.house.shard_of(id), id)
@@ -402,10 +410,12 @@ impl Orders {
                         .and_then(|all| all.get(usize::from(shard)))
                 {
                     address.do_send(Tell::tick(id, None));
+                    // The payment that it tells of has an event, perhaps.
+                    house.outbox_written.send_modify(|written| *written += 1);
                 }
             }
             News::Heard(heard) => {
-                house.board.hear(shard, id, |known| *known = heard);
+                house.board.hear(shard, id, |known| known.learn(heard));
             }
         }
     }
@@ -460,7 +470,8 @@ impl Orders {
         self.house.look.notify_one();
     }
 
-    /// How many webhook events were written since the start: a hint that wakes the relay.
+    /// How many webhook events were written since the start, or may have been: a hint that wakes the
+    /// relay.
     pub fn outbox_written(&self) -> watch::Receiver<u64> {
         self.house.outbox_written.subscribe()
     }

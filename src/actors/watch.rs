@@ -59,6 +59,14 @@ pub struct Heard {
     pub trades_unanswered: u64,
 }
 
+impl Heard {
+    /// Takes in what another node has heard. It may be older than what is known.
+    pub(super) fn learn(&mut self, other: Self) {
+        self.query = self.query.max(other.query);
+        self.trades_unanswered = self.trades_unanswered.max(other.trades_unanswered);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Board(Vec<Mutex<Cell>>);
 
@@ -171,6 +179,14 @@ impl Board {
             cell.heard
                 .retain(|_, (heard, at)| heard.receiver_count() > 0 || at.elapsed() < HEARD_KEPT);
         }
+    }
+
+    pub(super) fn known(&self, shard: u16, id: OrderId) -> (u64, Heard) {
+        let cell = self.cell(shard);
+        let live = cell.live.get(&id).map_or(0, |live| live.order.version);
+        let watched = cell.watched.get(&id).map_or(0, |known| *known.borrow());
+        let heard = cell.heard.get(&id).map(|(heard, _)| *heard.borrow());
+        (live.max(watched), heard.unwrap_or_default())
     }
 
     /// Does anybody here wait for news of this order?

@@ -2,6 +2,7 @@
 //! order in which everything starts and stops.
 
 mod accounts;
+mod cluster;
 pub mod commands;
 mod demo_keys;
 mod demo_mode;

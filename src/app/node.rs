@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use actix_web::{App, HttpServer};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::Part;
 use super::demo_mode::DemoMode;
 use super::keys::Keys;
 use super::locks::Shared;
 use super::{AppError, Foundation, accounts, commands, gauges};
 use crate::actors;
-use crate::actors::ownership::Ownership;
-use crate::cluster::{self, Directory, Membership};
 use crate::config::{Config, LogFormat, Mode, StoreKind};
 use crate::http::{self, Deps, Settings, admin};
 use crate::reconcile::{self, Nightly, Reconciler, Schedule};
@@ -70,7 +70,6 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         zone_minutes: settings.zone_minutes,
         sealer: keys.sealer.clone(),
     });
-    let lease = Duration::from_secs(config.cluster.lease_seconds);
     let shared = Shared::open(&config, &foundation.random)?;
     if let Some(redis) = &shared.redis
         && let Err(error) = redis.check().await
@@ -78,29 +77,8 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         tracing::error!(%error, "the locks cannot be asked: no shard can be taken");
     }
     let locks = Arc::clone(&shared.locks);
-    let instance = u128::from_be_bytes(foundation.random.bytes());
-    let ownership = Ownership::new(instance, config.cluster.shards, false);
-    let membership = Arc::new(Membership::new(
-        cluster::Options {
-            node: config.node_id(),
-            internal_url: None,
-            shards: config.cluster.shards,
-            lease,
-        },
-        cluster::Parts {
-            store: Arc::clone(&foundation.store),
-            locks: Arc::clone(&locks),
-            clock: Arc::clone(&foundation.clock),
-            random: Arc::clone(&foundation.random),
-            ownership: ownership.clone(),
-            directory: Directory::default(),
-        },
-        None,
-    ));
-    membership
-        .join()
-        .await
-        .map_err(|error| AppError::Start(error.to_string()))?;
+    let mut part = Part::join(&config, &foundation, &locks).await?;
+    let (ownership, membership) = (part.ownership.clone(), Arc::clone(&part.membership));
     let shards = actors::start(
         actors::Options {
             shards: config.cluster.shards,
@@ -118,6 +96,10 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             budgets: accounts::budgets(&config, &keys),
             public_url: settings.public_url.clone(),
             ownership: ownership.clone(),
+            peers: part
+                .peers
+                .clone()
+                .map(|peers| Arc::new(peers) as Arc<dyn actors::Peers>),
             ..actors::Options::default()
         },
         actors::Parts {
@@ -159,10 +141,8 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let stop = CancellationToken::new();
     let background = tokio_util::task::TaskTracker::new();
     background.spawn_local(nudge(&shards, &relay, stop.clone()));
-    background.spawn_local({
-        let (membership, orders, stop) = (Arc::clone(&membership), shards.orders(), stop.clone());
-        async move { membership.run(Some(orders), stop).await }
-    });
+    let cluster_server = part.begin(&shards.orders(), &background, &stop)?;
+    let cluster = cluster_server.as_ref().map(Server::handle);
     background.spawn_local(accounts::refresh(providers.clone(), stop.clone()));
     let reconciler = Reconciler::new(reconcile::Parts {
         store: Arc::clone(&foundation.store),
@@ -253,7 +233,8 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         monitoring_server.handle(),
         command_server.handle(),
     ];
-    for server in [public_server, monitoring_server, command_server] {
+    let servers = [public_server, monitoring_server, command_server];
+    for server in servers.into_iter().chain(cluster_server) {
         background.spawn_local(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "a listener ended");
@@ -280,18 +261,32 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     let drain = Duration::from_secs(config.server.drain_seconds);
     let finish = async {
         let [public, monitoring, commands] = handles;
+        let orders = shards.orders();
+        // While others can take over at once, they do: what still comes in is passed on to them, and
+        // money is recorded as ever. Alone, we finish first.
+        let has_others = membership.has_others();
+        if has_others {
+            membership.leave(Some(&orders)).await;
+        }
         // Live pages would hold the listener for its whole patience: they go first.
         deps.streams.close();
         public.stop(true).await;
         commands.stop(true).await;
-        let orders = shards.orders();
         shards.stop(drain).await;
-        membership.leave(Some(&orders)).await;
+        if !has_others {
+            membership.leave(Some(&orders)).await;
+        }
         relay.stop().await;
         if let Some(demo) = demo {
             demo.stop().await;
         }
         stop.cancel();
+        if let Some(cluster) = cluster {
+            cluster.stop(true).await;
+        }
+        if let Some(peers) = &part.peers {
+            peers.detach();
+        }
         monitoring.stop(false).await;
         background.close();
         background.wait().await;
@@ -454,12 +449,12 @@ pub(super) fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListen
         })
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
+pub(super) fn local(listener: &TcpListener) -> Result<SocketAddr, AppError> {
     listener
         .local_addr()
         .map_err(|error| AppError::Start(error.to_string()))
 }
 
-fn cores() -> usize {
+pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

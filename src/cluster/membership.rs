@@ -171,6 +171,12 @@ impl Membership {
         (!of_use).then_some("locks.url: the locks do not answer, so no shard can be claimed")
     }
 
+    /// Is there another node that could take over at once?
+    pub fn has_others(&self) -> bool {
+        let addresses = self.parts.directory.addresses();
+        addresses.iter().any(|(other, _)| *other != self.instance())
+    }
+
     /// Gives everything back, so that others need not wait for its end (reliability §4.5).
     pub async fn leave(&self, orders: Option<&Orders>) {
         self.leaving.store(true, Ordering::Release);
@@ -209,14 +215,18 @@ impl Membership {
 
     async fn round(&self, orders: Option<&Orders>) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
-        if self.leaving.load(Ordering::Acquire) {
-            return Ok(());
+        let leaving = self.leaving.load(Ordering::Acquire);
+        if !leaving {
+            self.take_part(&mut state).await?;
         }
-        self.take_part(&mut state).await?;
         let store = &self.parts.store;
         let (rows, instances) =
             futures_util::future::try_join(store.shards(), store.instances()).await?;
         self.parts.directory.learn(&rows, &instances);
+        if leaving {
+            // What still reaches this node is passed on to those who have its shards now.
+            return Ok(());
+        }
         let rows: HashMap<u16, ShardRow> = rows.into_iter().map(|row| (row.shard, row)).collect();
         let alive: Vec<_> = instances
             .iter()

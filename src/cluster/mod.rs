@@ -4,8 +4,14 @@
 //! Membership and ownership stand in the store; a lease of `Locks` comes first and saves work. One node
 //! on the embedded store goes the same way, with nobody beside it.
 
+mod auth;
 mod directory;
 mod membership;
+mod messages;
+mod peers;
+mod post;
+mod server;
 
 pub use directory::Directory;
 pub use membership::{JoinError, Membership, Neighbours, Options, Parts};
+pub use peers::{NoClient, PeerOptions, PeerParts, Peers};

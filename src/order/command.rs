@@ -1,5 +1,7 @@
 //! What may be asked of an order, and what providers answer.
 
+use serde::{Deserialize, Serialize};
+
 use super::attempt::PayerHash;
 use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
 use super::money::Fen;
@@ -9,7 +11,8 @@ use super::terms::{Product, Wallet};
 use super::time::Timestamp;
 
 /// A question, a wish or a piece of news for one order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Show a new code. Native mode names the wallet. A live attempt is superseded: ended at the
     /// provider first, so the new one may have to wait (`Refusal::AttemptClosing`).
@@ -90,7 +93,8 @@ pub enum Command {
 }
 
 /// What came of asking for a trade.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TradeAnswer {
     Made {
         handle: Box<str>,
@@ -104,7 +108,8 @@ pub enum TradeAnswer {
 }
 
 /// What the provider says of a trade.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum QueryAnswer {
     Paid(CaptureReport),
     /// It exists and can still be paid.
@@ -118,7 +123,8 @@ pub enum QueryAnswer {
 }
 
 /// What the provider says to a close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CloseAnswer {
     Closed,
     AlreadyPaid,
@@ -129,7 +135,8 @@ pub enum CloseAnswer {
     Unknown,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RefundAnswer {
     Succeeded,
     /// Accepted, not yet done.
@@ -145,7 +152,7 @@ pub enum RefundAnswer {
 
 /// A success as a provider reported and signed it. It becomes a `Capture` only where every field
 /// equals the attempt's frozen request (M3): `decide::capture` is the one constructor.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CaptureReport {
     pub attempt: AttemptNumber,
     pub account: AccountId,

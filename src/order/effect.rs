@@ -1,5 +1,7 @@
 //! What the shell must do after the commit, and what a command that changed nothing is told.
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{AttemptNumber, RefundId};
 use super::money::Fen;
 use super::terms::Wallet;
@@ -45,7 +47,8 @@ pub enum Outcome {
 }
 
 /// Why nothing had to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The state already is what was asked for.
     Same,
@@ -58,7 +61,8 @@ pub enum Answer {
 }
 
 /// Why a command is refused.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     AlreadyPaid,
     OrderClosed,

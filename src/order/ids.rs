@@ -106,7 +106,7 @@ impl fmt::Display for AccountId {
 
 /// Which of an order's attempts: 1 for the first. At most [`AttemptNumber::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct AttemptNumber(u16);
 
 impl AttemptNumber {
@@ -128,6 +128,22 @@ impl AttemptNumber {
 
     pub const fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
+    }
+}
+
+impl TryFrom<u16> for AttemptNumber {
+    type Error = NotAnId;
+
+    fn try_from(number: u16) -> Result<Self, NotAnId> {
+        Self::new(number).ok_or(NotAnId {
+            expected: "an attempt's number, 1 to 1023",
+        })
+    }
+}
+
+impl From<AttemptNumber> for u16 {
+    fn from(number: AttemptNumber) -> Self {
+        number.get()
     }
 }
 

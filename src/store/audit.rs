@@ -3,6 +3,7 @@
 //! as well.
 
 use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::order::Timestamp;
@@ -14,7 +15,7 @@ pub const CHAIN_START: [u8; 32] = [0; 32];
 const PAGE: usize = 500;
 
 /// One thing that one operator did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// 1 for the first. The store gives it, and the two hashes.
     pub id: u64,

@@ -11,6 +11,7 @@ mod records;
 mod rows;
 pub mod sqlite;
 mod step;
+mod wire;
 
 use std::fmt;
 
@@ -206,7 +207,8 @@ pub enum Fence {
 }
 
 /// What is committed together with an order's step, or alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Write {
     /// A merchant's nonce: taken once.
     Nonce {
@@ -344,7 +346,8 @@ pub enum Write {
 }
 
 /// Why one transaction was not committed. The store is as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum Rejection {
     #[error("the order moved on to another version: reload it and decide again")]
     VersionMoved,
@@ -400,7 +403,8 @@ impl Rejection {
 }
 
 /// Why a call as a whole gave no answer.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum StoreError {
     #[error("the store cannot be used: {why}")]
     Unavailable { why: String },
@@ -409,7 +413,8 @@ pub enum StoreError {
     OutcomeUnknown { why: String },
     #[error("row {row} of {table} is inconsistent: {why}")]
     Inconsistent {
-        table: &'static str,
+        #[serde(deserialize_with = "wire::table")]
+        table: wire::TableName,
         row: String,
         why: String,
     },
@@ -423,7 +428,7 @@ impl StoreError {
 }
 
 /// An order as the store has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredOrder {
     pub order: Order,
     pub snapshot: OrderSnapshot,
@@ -600,7 +605,7 @@ pub struct OutboxGauge {
     pub next_due: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenTarget {
     pub order: OrderId,
     pub attempt: Option<AttemptNumber>,
@@ -641,7 +646,6 @@ pub struct Merchant {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookSecret {
-    #[serde(with = "sealed_bytes")]
     pub sealed: Sealed,
     pub until: Option<Timestamp>,
 }
@@ -666,7 +670,7 @@ pub enum Masks {
 
 /// A merchant's API key. `sealed_secret`: `Place { table: "merchant_keys", column: "secret", row:
 /// key id }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MerchantKey {
     pub id: KeyId,
     pub merchant: MerchantId,
@@ -677,7 +681,7 @@ pub struct MerchantKey {
 }
 
 /// `answer`: `Place { table: "idempotency", column: "answer", row: "{merchant}/{key}" }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyRow {
     pub merchant: MerchantId,
     pub key: String,
@@ -690,7 +694,7 @@ pub struct IdempotencyRow {
 }
 
 /// One round trip to a wallet's authorisation page, for one attempt and one account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OauthState {
     pub state_hash: TokenHash,
     pub order: OrderId,
@@ -703,7 +707,7 @@ pub struct OauthState {
 
 /// A notice that was verified and fits nothing, kept encrypted for a person. `body`: `Place { table:
 /// "evidence", column: "body", row: "{account}/{reference}" }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceRow {
     pub account: AccountId,
     /// The provider's number, or a hash of the bytes where it could not be read.
@@ -724,7 +728,8 @@ impl EvidenceRow {
 }
 
 /// How far two people are with evidence that fits no order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EvidenceStanding {
     #[default]
     Open,
@@ -736,25 +741,4 @@ pub enum EvidenceStanding {
         by: OperatorHash,
         at: Timestamp,
     },
-}
-
-/// Sealed bytes within a JSON column.
-mod sealed_bytes {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::sealing::Sealed;
-
-    pub fn serialize<S: Serializer>(sealed: &Sealed, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&sealed.0))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sealed, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        STANDARD
-            .decode(text)
-            .map(Sealed)
-            .map_err(serde::de::Error::custom)
-    }
 }

@@ -2,6 +2,7 @@
 //! still know their people. What they write goes the way of every write, as a [`super::Write`].
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Timestamp};
@@ -92,7 +93,8 @@ pub struct OlderValues {
 }
 
 /// One sealed value's place in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cell {
     /// A slot is called `order`, or `{kind}:{rest}`.
     Personal {
@@ -155,7 +157,7 @@ impl Cell {
 
 /// A value under another key. Where the cell no longer holds `was`, somebody has written to it since,
 /// under the newest key: it is left alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resealed {
     pub cell: Cell,
     pub was: Sealed,

@@ -187,7 +187,7 @@ words! {
 }
 
 /// One comparison of one account's day.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     pub account: AccountId,
     /// The provider's day: Beijing's.
@@ -315,7 +315,7 @@ pub struct FlowSums {
 
 /// One verdict, with both sides. A movement's own side stands in `theirs`, that of the trade bill in
 /// `ours`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Its place in the result, from 1.
     pub number: u32,
@@ -343,7 +343,7 @@ impl Row {
 }
 
 /// One side of a comparison.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// The line of the bill.
     pub line: Option<u32>,
@@ -374,7 +374,8 @@ pub struct RowFilter {
 }
 
 /// What a run writes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReconciliationWrite {
     /// A run begins: a new one, or one that waited, again. One that never ended has failed. Whoever
     /// writes this holds the account's lock.

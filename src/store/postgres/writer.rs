@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::{Error, Severity, SqlState};
 
-use super::apply::{self, Failure, Session};
+use super::apply::{self, Session};
 use super::opening::told;
 use super::outcome::{self, Mark};
 use super::{closed, unavailable};
