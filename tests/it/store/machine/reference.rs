@@ -200,7 +200,9 @@ impl Reference {
         }
         match order.attempts.last().map(|attempt| &attempt.phase) {
             Some(Phase::Shown) => Kind::Claim { payer: 1 },
-            Some(Phase::Scanned) => Kind::Pay { transaction: pick },
+            Some(Phase::Scanned) => Kind::Pay {
+                transaction: pick % 5,
+            },
             _ => Kind::Start,
         }
     }
