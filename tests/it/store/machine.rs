@@ -120,7 +120,9 @@ impl Stores {
             answered(sqlite.versions(&ids).await)?,
             answered(postgres.versions(&ids).await)?,
         ];
-        versions.iter_mut().for_each(|found| found.sort_unstable());
+        for found in &mut versions {
+            found.sort_unstable();
+        }
         agree("versions", &versions[0], &versions[1])?;
         for m in 1..=MERCHANTS {
             let merchant = merchant_id(base + m);
