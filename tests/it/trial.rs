@@ -67,7 +67,9 @@ impl Trial {
         .await;
         let address = |what: &str| {
             let line = said.lines().find(|line| line.contains(what)).unwrap();
-            let url = line.split_whitespace().find(|word| word.starts_with("http"));
+            let url = line
+                .split_whitespace()
+                .find(|word| word.starts_with("http"));
             url::Url::parse(url.unwrap())
                 .unwrap()
                 .origin()
@@ -99,7 +101,14 @@ impl Trial {
             let owned: Vec<u32> = self
                 .node(&[])
                 .lines()
-                .filter_map(|line| line.split_once(" up ")?.1.split_whitespace().next()?.parse().ok())
+                .filter_map(|line| {
+                    line.split_once(" up ")?
+                        .1
+                        .split_whitespace()
+                        .next()?
+                        .parse()
+                        .ok()
+                })
                 .collect();
             (owned.len() == up && owned.iter().sum::<u32>() == SHARDS && !owned.contains(&0))
                 .then_some(())
