@@ -268,6 +268,11 @@ pub const ALL: &[Metric] = &[
         &[],
         "1 while the locks leave a question about leases open.",
     ),
+    counter(
+        "enrollpay_store_retries_total",
+        &[],
+        "Commits tried again after a deadlock or on a connection that turned out dead; nothing of them was written.",
+    ),
     histogram(
         "enrollpay_store_commit_duration_seconds",
         &[],

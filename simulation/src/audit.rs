@@ -31,6 +31,8 @@ pub(crate) struct Audit {
     refund_numbers: BTreeMap<(RefundId, u8), (Number, Box<str>)>,
     /// The bytes of each event that left.
     bodies: BTreeMap<EventId, Rc<str>>,
+    /// Events that are marked delivered.
+    delivered: BTreeSet<usize>,
     /// Numbers that the provider will not make a trade for.
     pub refused: BTreeSet<Number>,
 }
@@ -42,9 +44,14 @@ impl World {
             (Transaction::Step(step), Some(before)) => self.step_landed(step, &before),
             (Transaction::Claim { shard, pair }, _) => self.claim_landed(*shard, *pair),
             (Transaction::Delivery { row, state, .. }, _) => {
+                let was_delivered = self.audit.delivered.contains(row);
+                if was_delivered && *state != Delivery::Delivered {
+                    self.fail("E2: an event that was delivered is on its way again");
+                }
                 match state {
                     Delivery::Delivered => {
                         self.hit(Mark::Delivered);
+                        self.audit.delivered.insert(*row);
                         if !self.received.contains_key(row) {
                             self.fail("E2: an event is marked delivered that nobody received");
                         }

@@ -7,7 +7,7 @@ use crate::happening::{Fate, Flush, Happening};
 use crate::marks::Mark;
 use crate::node::{Pending, Waiter};
 use crate::order::Event;
-use crate::store::Transaction;
+use crate::store::{Rejection, Transaction};
 use crate::world::World;
 
 impl World {
@@ -106,6 +106,9 @@ impl World {
                 .store
                 .apply(&pending.transaction, self.now, self.mutation);
             self.note(|| format!("store: {:?} -> {verdict:?}", Short(&pending.transaction)));
+            if verdict == Err(Rejection::DeliveryMoved) {
+                self.hit(Mark::DeliveryMoved);
+            }
             if verdict.is_ok() {
                 self.landed(&pending.transaction, before);
             }

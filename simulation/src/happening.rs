@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::node::{Answered, Pending, Tell};
 use crate::order::{Command, Effect, Order, Timestamp};
 use crate::provider::Number;
-use crate::store::Rejection;
+use crate::store::{Delivery, Rejection};
 
 /// One thing that happens, to one part of the world.
 #[derive(Debug)]
@@ -95,12 +95,15 @@ pub(crate) enum Happening {
         node: usize,
         life: u32,
         place: usize,
+        /// How the event stood when it was sent.
+        was: (Delivery, u16),
         body: Rc<str>,
     },
     DeliveryAnswered {
         node: usize,
         life: u32,
         place: usize,
+        was: (Delivery, u16),
         outcome: Told,
     },
     OperatorResends,

@@ -121,6 +121,7 @@ marks! {
     DeliveryFailed => "webhook refused by the endpoint",
     DeliveryUnheard => "webhook taken, answer lost",
     DeliveredTwice => "webhook delivered twice",
+    DeliveryMoved => "late delivery result refused",
     Parked => "webhook parked",
     Resent => "parked webhook resent",
     WaitedItsTurn => "webhook waited for an earlier one",

@@ -44,6 +44,8 @@ pub enum Mutation {
     DropOutboxRow,
     /// A delivery's body is written anew from the order as it is now (E4).
     ReserialiseBody,
+    /// How a delivery went is written whatever has become of the event since (E2).
+    DeliverUnconditionally,
     /// Deliveries do not wait for earlier ones of their order (E3).
     DeliverOutOfTurn,
     /// "Nothing due" and refusals are said from memory that may be stale (Q7).

@@ -49,6 +49,7 @@ impl World {
         for place in places {
             let row = &self.store.outbox[place];
             let (index, due) = (row.order, row.next_at);
+            let was = (row.state, row.tries);
             let owned = self.nodes[node].owned[self.shard_of(index)].is_some();
             let busy = self.nodes[node].relay.busy.contains(&index);
             if !owned || (busy && !self.mutated(Mutation::DeliverOutOfTurn)) {
@@ -74,6 +75,7 @@ impl World {
                     node,
                     life,
                     place,
+                    was,
                     body,
                 },
             );
@@ -84,7 +86,14 @@ impl World {
     }
 
     /// At the endpoint.
-    pub fn delivery(&mut self, node: usize, life: u32, place: usize, body: Rc<str>) {
+    pub fn delivery(
+        &mut self,
+        node: usize,
+        life: u32,
+        place: usize,
+        was: (Delivery, u16),
+        body: Rc<str>,
+    ) {
         self.audit_delivery(place, &body);
         let outcome =
             if self.endpoint_down_until > self.now || self.dice.chance(self.swarm.endpoint_fails) {
@@ -112,15 +121,22 @@ impl World {
                 node,
                 life,
                 place,
+                was,
                 outcome,
             },
         );
     }
 
-    pub fn delivery_answered(&mut self, node: usize, place: usize, outcome: Told) {
+    pub fn delivery_answered(
+        &mut self,
+        node: usize,
+        place: usize,
+        was: (Delivery, u16),
+        outcome: Told,
+    ) {
         let now = self.clock(node);
-        let row = &self.store.outbox[place];
-        let (order, tries) = (row.order, row.tries.saturating_add(1));
+        let order = self.store.outbox[place].order;
+        let tries = was.1.saturating_add(1);
         let (state, next_at) = match outcome {
             Told::Taken => (Delivery::Delivered, now),
             Told::Gone => (Delivery::Parked, now),
@@ -137,6 +153,7 @@ impl World {
             Pending {
                 transaction: Transaction::Delivery {
                     row: place,
+                    was,
                     state,
                     tries,
                     next_at,

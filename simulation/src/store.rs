@@ -66,6 +66,8 @@ pub(crate) enum Transaction {
     /// How a delivery went, by the row's place in the outbox.
     Delivery {
         row: usize,
+        /// As it stood when this was decided.
+        was: (Delivery, u16),
         state: Delivery,
         tries: u16,
         next_at: Timestamp,
@@ -84,6 +86,7 @@ pub(crate) enum Rejection {
     AlreadyClaimed,
     CaptureKnown,
     EpochMoved { epoch: u64 },
+    DeliveryMoved,
     RuleBroken(&'static str),
 }
 
@@ -120,11 +123,16 @@ impl Store {
             Transaction::Step(step) => self.apply_step(step, now, mutation),
             Transaction::Delivery {
                 row,
+                was,
                 state,
                 tries,
                 next_at,
             } => {
                 let row = &mut self.outbox[*row];
+                let stands = (row.state, row.tries) == *was;
+                if !stands && mutation != Some(Mutation::DeliverUnconditionally) {
+                    return Err(Rejection::DeliveryMoved);
+                }
                 row.state = *state;
                 row.tries = *tries;
                 row.next_at = *next_at;

@@ -252,14 +252,16 @@ impl World {
                 node,
                 life,
                 place,
+                was,
                 body,
-            } => self.delivery(node, life, place, body),
+            } => self.delivery(node, life, place, was, body),
             Happening::DeliveryAnswered {
                 node,
                 place,
+                was,
                 outcome,
                 ..
-            } => self.delivery_answered(node, place, outcome),
+            } => self.delivery_answered(node, place, was, outcome),
             Happening::OperatorResends => self.operator_resends(),
             Happening::Crash(which) => self.crash(which),
             Happening::Restart(node) => self.restart(node),

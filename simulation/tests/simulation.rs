@@ -154,6 +154,7 @@ const MUTATIONS: &[Caught] = &[
     (Mutation::OutdatedAnswersCount, Mode::Safety, &["Q4"]),
     (Mutation::DropOutboxRow, Mode::Safety, &["E1"]),
     (Mutation::ReserialiseBody, Mode::Safety, &["E4"]),
+    (Mutation::DeliverUnconditionally, Mode::Safety, &["E2"]),
     (Mutation::DeliverOutOfTurn, Mode::Safety, &["E3"]),
     (Mutation::NoSweep, Mode::Liveness, &["Q7", "M1"]),
     (Mutation::TrustMemory, Mode::Liveness, &["M1", "Q7"]),

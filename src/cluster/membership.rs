@@ -210,7 +210,7 @@ impl Membership {
 
     fn jittered(&self, pause: Duration) -> Duration {
         let tenth = u64::try_from(pause.as_millis() / 10).unwrap_or_default();
-        pause - pause / 20 + Duration::from_millis(self.parts.random.below(tenth.max(1)))
+        pause * 19 / 20 + Duration::from_millis(self.parts.random.below(tenth.max(1)))
     }
 
     async fn round(&self, orders: Option<&Orders>) -> Result<(), StoreError> {

@@ -39,7 +39,7 @@ impl Peers {
                 .route(WATCH, web::post().to(watch))
                 .route(NEWS, web::post().to(news))
                 .route(CHANGED, web::post().to(changed))
-                .default_service(web::to(|| async { HttpResponse::NotFound() }))
+                .default_service(web::to(HttpResponse::NotFound))
         };
         let server = HttpServer::new(app)
             .workers(workers.max(1))

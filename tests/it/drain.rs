@@ -19,7 +19,7 @@ use crate::support::{World, eventually};
 #[tokio::test]
 async fn sigterm_under_load_loses_nothing() {
     const CLIENTS: usize = 8;
-    let mut world = World::start(&[]).await;
+    let world = World::start(&[]).await;
     let answered = Arc::new(Mutex::new(Vec::new()));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)

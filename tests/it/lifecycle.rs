@@ -14,10 +14,25 @@ use serde_json::{Value, json};
 use crate::support::books::trade_number;
 use crate::support::front::Front;
 use crate::support::merchant::{Merchant, new_order};
-use crate::support::process::{Gateway, Simulators};
-use crate::support::receiver::Receiver;
 use crate::support::student::{Alipay, Student, Wallet, Wechat};
-use crate::support::{World, eventually};
+use crate::support::{Pair, World, eventually, on_either_pair};
+
+on_either_pair! {
+    from_order_to_verified_webhook_by_either_wallet,
+    a_payment_without_any_notice_is_found,
+    one_code_one_payer,
+    a_new_code_ends_the_old_trade_first,
+    a_code_ends_with_its_time,
+    cancelling_tells_the_providers_word,
+    notices_come_late_twice_and_out_of_order,
+    spoiled_notices_pay_nothing,
+    an_order_call_without_an_answer_makes_one_trade,
+    a_close_without_an_answer_ends_all_the_same,
+    a_thousand_copies_of_a_notice_are_one_payment,
+    late_money_goes_back_once,
+    a_second_payment_goes_back_once,
+    what_was_answered_is_answered_again_after_a_restart,
+}
 
 const BOTH: [Wallet; 2] = [Wechat, Alipay];
 
@@ -39,9 +54,8 @@ fn id(order: &Value) -> String {
     order["id"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn from_order_to_verified_webhook_by_either_wallet() {
-    let world = World::start(&[]).await;
+async fn from_order_to_verified_webhook_by_either_wallet(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     for wallet in BOTH {
         let order = world.merchant.create().await;
         let order = id(&order);
@@ -99,9 +113,8 @@ async fn from_order_to_verified_webhook_by_either_wallet() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn a_payment_without_any_notice_is_found() {
-    let world = World::start(&[]).await;
+async fn a_payment_without_any_notice_is_found(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     for wallet in BOTH {
         let rule =
             json!({ "operation": operation(wallet, "notice"), "fault": "lost", "count": null });
@@ -135,9 +148,8 @@ async fn a_payment_without_any_notice_is_found() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn one_code_one_payer() {
-    let world = World::start(&[]).await;
+async fn one_code_one_payer(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     for wallet in BOTH {
         let order = id(&world.merchant.create().await);
         let attempt = world.merchant.start(&order).await;
@@ -183,9 +195,8 @@ async fn one_code_one_payer() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn a_new_code_ends_the_old_trade_first() {
-    let world = World::start(&[]).await;
+async fn a_new_code_ends_the_old_trade_first(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     for wallet in BOTH {
         // The old trade is closed there before the new code is handed out.
         let old = world.ask(wallet).await;
@@ -232,9 +243,8 @@ async fn a_new_code_ends_the_old_trade_first() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn a_code_ends_with_its_time() {
-    let world = World::start(&[("ORDER__QR_SECONDS", "10")]).await;
+async fn a_code_ends_with_its_time(pair: Pair) {
+    let world = World::on(pair, &[("ORDER__QR_SECONDS", "10")]).await;
     let unscanned = id(&world.merchant.create().await);
     let shown = world.merchant.start(&unscanned).await;
     let only_scanned = id(&world.merchant.create().await);
@@ -279,9 +289,8 @@ async fn a_code_ends_with_its_time() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn cancelling_tells_the_providers_word() {
-    let world = World::start(&[]).await;
+async fn cancelling_tells_the_providers_word(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let cancel = |order: &str| format!("/v1/orders/{order}/cancel");
 
     // Nobody scanned; somebody had the trade made: closed, at once.
@@ -347,9 +356,8 @@ async fn cancelling_tells_the_providers_word() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn notices_come_late_twice_and_out_of_order() {
-    let world = World::start(&[]).await;
+async fn notices_come_late_twice_and_out_of_order(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let rules = [
         json!({ "fault": "lost", "count": 2 }),
         json!({ "fault": "delayed", "delay_ms": 1500 }),
@@ -401,9 +409,8 @@ async fn notices_come_late_twice_and_out_of_order() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn spoiled_notices_pay_nothing() {
-    let world = World::start(&[]).await;
+async fn spoiled_notices_pay_nothing(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let refused = [
         (Wechat, "forged"),
         (Wechat, "unsigned"),
@@ -434,7 +441,6 @@ async fn spoiled_notices_pay_nothing() {
         let after = world.merchant.order(&asked.order).await;
         assert_eq!(after["version"], before["version"], "nothing changed");
         let counted = world
-            .gateway
             .metric("enrollpay_callbacks_rejected_total", &[])
             .await;
         assert!(counted >= 5, "refusals are counted: {counted}");
@@ -483,9 +489,8 @@ const BEFORE_AND_AFTER: [&str; 9] = [
     "html502_after",
 ];
 
-#[tokio::test]
-async fn an_order_call_without_an_answer_makes_one_trade() {
-    let world = World::start(&[]).await;
+async fn an_order_call_without_an_answer_makes_one_trade(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let one = async |wallet: Wallet, fault: &str| {
         let order = id(&world.merchant.create().await);
         let (_, mut student) = world.scan(&order, wallet).await;
@@ -519,9 +524,8 @@ async fn an_order_call_without_an_answer_makes_one_trade() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn a_close_without_an_answer_ends_all_the_same() {
-    let world = World::start(&[]).await;
+async fn a_close_without_an_answer_ends_all_the_same(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let more = ["close_lies", "unsigned", "wrong_signature"];
     let one = async |wallet: Wallet, what: &str, fault: &str| {
         let asked = world.ask(wallet).await;
@@ -565,26 +569,13 @@ async fn a_close_without_an_answer_ends_all_the_same() {
     world.finish().await;
 }
 
-/// F23 on one node: a thousand copies of one signed notice at once are one payment.
-#[tokio::test]
-async fn a_thousand_copies_of_a_notice_are_one_payment() {
+/// F23: a thousand copies of one signed notice at once are one payment.
+async fn a_thousand_copies_of_a_notice_are_one_payment(pair: Pair) {
     const COPIES: usize = 1_000;
-    let folder = tempfile::tempdir().unwrap();
     let front = Front::start();
-    let simulators = Simulators::start(folder.path()).await;
     let origin = front.origin();
-    let environment = [("SERVER__PUBLIC_URL", origin.as_str())];
-    let gateway = Gateway::start(folder.path(), &simulators, &environment).await;
-    front.lead_to(&gateway.origin);
-    let receiver = Receiver::start();
-    let merchant = Merchant::register(&gateway, &receiver);
-    let world = World {
-        gateway,
-        simulators,
-        receiver,
-        merchant,
-        folder,
-    };
+    let world = World::on(pair, &[("SERVER__PUBLIC_URL", origin.as_str())]).await;
+    front.lead_to(&world.merchant.origin);
     let asked = world.ask(Wechat).await;
     let before = world.merchant.order(&asked.order).await;
     front.hold(true);
@@ -619,9 +610,8 @@ async fn a_thousand_copies_of_a_notice_are_one_payment() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn late_money_goes_back_once() {
-    let world = World::start(&[]).await;
+async fn late_money_goes_back_once(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let late = world.late_payment().await;
     let told = world
         .receiver
@@ -643,9 +633,8 @@ async fn late_money_goes_back_once() {
 
 /// A provider whose word was false lets two codes be paid: the second payment goes back, once, though
 /// the first calls for it get no answer.
-#[tokio::test]
-async fn a_second_payment_goes_back_once() {
-    let world = World::start(&[]).await;
+async fn a_second_payment_goes_back_once(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let order = id(&world.merchant.create().await);
     let (_, mut student) = world.scan(&order, Wechat).await;
     let first = trade_number(&order, 1);
@@ -697,9 +686,8 @@ async fn a_second_payment_goes_back_once() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn what_was_answered_is_answered_again_after_a_restart() {
-    let mut world = World::start(&[]).await;
+async fn what_was_answered_is_answered_again_after_a_restart(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let body = new_order(&json!({}));
     let first = world.merchant.insist("/v1/orders", &body, "order-1").await;
     let order = id(&first.expect(201));

@@ -31,6 +31,14 @@ const HEALTHY_IS_ABSENT: &[(&str, &str)] = &[
         "enrollpay_mailbox_rejected_total",
         "no queue was full: this load is small",
     ),
+    (
+        "enrollpay_lock_command_duration_seconds",
+        "the locks of one node are in its memory",
+    ),
+    (
+        "enrollpay_shard_handover_seconds",
+        "the node runs until the end",
+    ),
 ];
 
 /// Metrics that are there and 0 as long as all is well, or at rest.
@@ -41,6 +49,16 @@ const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
         "enrollpay_values_resealed_total",
         "there is one field key only",
     ),
+    (
+        "enrollpay_lock_commands_total",
+        "the locks of one node are in its memory",
+    ),
+    ("enrollpay_locks_unanswered", "memory always answers"),
+    (
+        "enrollpay_ratelimit_fallbacks_total",
+        "one node shares its limits with nobody",
+    ),
+    ("enrollpay_shards_lost_total", "there is no other node"),
     ("enrollpay_payments_late_total", "nobody paid late"),
     ("enrollpay_payments_duplicate_total", "nobody paid twice"),
     ("enrollpay_actor_restarts_total", "nothing panicked"),

@@ -97,5 +97,7 @@ macro_rules! store_suite {
 }
 pub(crate) use store_suite;
 
+pub mod machine;
+pub mod postgres;
 pub mod postgres_suite;
 pub mod sqlite;

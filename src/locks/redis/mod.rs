@@ -180,7 +180,7 @@ impl RedisLocks {
         match held {
             Ok(Some(held)) if held == value => Acquired::Mine,
             Ok(Some(_)) => Acquired::Anothers,
-            // It ended between the script's two commands.
+            // A script sees one moment, so the key cannot have ended within it. If it has, who knows.
             Ok(None) => Acquired::Unknown,
             Err(error) => {
                 tracing::warn!(name, %error, "a lock could not be asked for");

@@ -16,8 +16,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What a session of ours keeps to. The server's own settings of these are of no concern to us, but
 /// for what makes a commit durable: that is checked, not set, since it may be stricter than ours.
-const SESSION: &str = "-c statement_timeout=3000 -c lock_timeout=1000 \
-    -c idle_in_transaction_session_timeout=5000 -c log_parameter_max_length_on_error=0";
+/// Compiling a statement would take longer than any of ours runs.
+const SESSION: &str = "-c jit=off -c statement_timeout=3000 -c lock_timeout=1000 \
+    -c idle_in_transaction_session_timeout=5000 -c log_parameter_max_length_on_error=0 -c jit=off";
 /// A migration may take its time, and waits for that of another node.
 const MIGRATING: &str = "-c statement_timeout=0 -c lock_timeout=60000 \
     -c log_parameter_max_length_on_error=0";

@@ -9,29 +9,12 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 use super::personal;
 use super::reads;
 use super::reconciliation;
-use crate::order::event::Event;
-use crate::order::{AttemptNumber, Claim, MerchantId, OrderId, Timestamp};
+use crate::order::{AttemptNumber, Claim, MerchantId, Timestamp};
 use crate::store::rows::integer;
-use crate::store::{
-    Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Rejection, TimelineEntry, Transaction,
-    Write,
+use crate::store::step::{
+    OrderStep, Rows, Step, Turn, actor_word, broken, delivery_word, json, turn_of,
 };
-
-/// A transaction with its JSON already written.
-pub(super) struct Step {
-    order: Option<OrderStep>,
-    writes: Vec<Write>,
-}
-
-struct OrderStep {
-    write: OrderWrite,
-    id: String,
-    merchant: String,
-    state: String,
-    snapshot: Option<String>,
-    /// One for each of `write.events`.
-    events: Vec<String>,
-}
+use crate::store::{Fence, OutboxEntry, Rejection, TimelineEntry, Write};
 
 /// Why a transaction was not applied.
 pub(super) enum Failure {
@@ -64,10 +47,6 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-pub(super) fn broken(rule: impl Into<String>) -> Rejection {
-    Rejection::RuleBroken { rule: rule.into() }
-}
-
 /// The columns of the unique rule that refused, as SQLite names them: `"claims.order_id, claims.attempt"`.
 fn unique_rule(error: &rusqlite::Error) -> Option<&str> {
     match error {
@@ -80,47 +59,6 @@ fn unique_rule(error: &rusqlite::Error) -> Option<&str> {
             message.strip_prefix("UNIQUE constraint failed: ")
         }
         _ => None,
-    }
-}
-
-pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Rejection> {
-    serde_json::to_string(value).map_err(|_| broken("a value has no JSON"))
-}
-
-impl Step {
-    pub fn new(transaction: Transaction) -> Result<Self, Rejection> {
-        let Transaction { order, writes } = transaction;
-        Ok(Self {
-            order: order.map(OrderStep::new).transpose()?,
-            writes,
-        })
-    }
-}
-
-impl OrderStep {
-    fn new(write: OrderWrite) -> Result<Self, Rejection> {
-        let order = &write.order;
-        if write.snapshot.is_some() != (order.version == 1) {
-            return Err(broken("a snapshot comes with version 1, and only then"));
-        }
-        let fits = |id: OrderId, version| id == order.id && version == order.version;
-        if !write.events.iter().all(|e| fits(e.order, e.version))
-            || !write.outbox.iter().all(|e| fits(e.order, e.version))
-        {
-            return Err(broken("what is written with a step is of that step"));
-        }
-        Ok(Self {
-            id: order.id.to_string(),
-            merchant: order.terms.merchant.to_string(),
-            state: json(order)?,
-            snapshot: write.snapshot.as_ref().map(json).transpose()?,
-            events: write
-                .events
-                .iter()
-                .map(|entry| json(&entry.event))
-                .collect::<Result<_, _>>()?,
-            write,
-        })
     }
 }
 
@@ -145,22 +83,6 @@ pub(super) fn apply(connection: &Connection, step: &Step, now: Timestamp) -> Res
     }
     in_turn(Turn::Rest)?;
     Ok(())
-}
-
-/// When a write is applied: what may tell a repeated request comes before the order it is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Nonces,
-    Keys,
-    Rest,
-}
-
-const fn turn_of(write: &Write) -> Turn {
-    match write {
-        Write::Nonce { .. } => Turn::Nonces,
-        Write::IdempotencyStarted { .. } | Write::IdempotencyResumed { .. } => Turn::Keys,
-        _ => Turn::Rest,
-    }
 }
 
 fn check_fence(connection: &Connection, fence: Fence) -> Result<(), Failure> {
@@ -205,13 +127,12 @@ fn apply_order(connection: &Connection, step: &OrderStep) -> Result<(), Failure>
         }
     }
     insert_events(connection, step)?;
-    guard_attempts(connection, step)?;
-    for entry in &step.write.events {
-        if let Event::AttemptClaimed { attempt, claim } = &entry.event {
-            insert_claim(connection, &step.id, *attempt, claim)?;
-        }
+    let rows = step.rows.as_ref().map_err(Clone::clone)?;
+    guard_attempts(connection, &step.id, rows)?;
+    for (attempt, claim) in &rows.claims {
+        insert_claim(connection, &step.id, *attempt, claim)?;
     }
-    money::keep(connection, step)?;
+    money::keep(connection, step, &rows.money)?;
     for entry in &step.write.outbox {
         insert_outbox(connection, &step.id, &step.merchant, entry)?;
     }
@@ -298,95 +219,30 @@ fn insert_events(connection: &Connection, step: &OrderStep) -> Result<(), Failur
     Ok(())
 }
 
-/// The row of every attempt that the events name, as the state has it now. What ended goes first:
-/// a code and its successor may change places in one step.
-fn guard_attempts(connection: &Connection, step: &OrderStep) -> Result<(), Failure> {
-    let mut started = Vec::new();
-    let mut touched = Vec::new();
-    for entry in &step.write.events {
-        if let Event::AttemptStarted { attempt, .. } = &entry.event {
-            started.push(*attempt);
-        } else if let Some(attempt) = attempt_of(&entry.event) {
-            touched.push(attempt);
-        }
-    }
-    touched.retain(|attempt| !started.contains(attempt));
-    touched.sort_unstable();
-    touched.dedup();
-
-    let attempt = |number: AttemptNumber| {
-        step.write
-            .order
-            .attempt(number)
-            .ok_or_else(|| broken("an event names an attempt of its order"))
-    };
-    for number in touched {
+/// What ended goes first: a code and its successor may change places in one step.
+fn guard_attempts(connection: &Connection, id: &str, rows: &Rows) -> Result<(), Failure> {
+    for attempt in &rows.touched {
         let updated = connection
             .prepare_cached("UPDATE attempts SET status = ?3 WHERE order_id = ?1 AND number = ?2")?
-            .execute(params![step.id, number.get(), attempt(number)?.status()])?;
-        if updated == 0 {
-            return Err(broken("an attempt starts before anything happens to it").into());
-        }
+            .execute(params![id, attempt.number.get(), attempt.status])?;
+        changed(updated, "an attempt starts before anything happens to it")?;
     }
-    for number in started {
-        let attempt = attempt(number)?;
+    for attempt in &rows.started {
         connection
             .prepare_cached(
                 "INSERT INTO attempts (order_id, number, id, status, started_at, expires_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                step.id,
-                number.get(),
-                attempt.id.to_string(),
-                attempt.status(),
+                id,
+                attempt.number.get(),
+                attempt.id,
+                attempt.status,
                 attempt.started_at.as_millis(),
                 attempt.expires_at.as_millis(),
             ])?;
     }
     Ok(())
-}
-
-fn attempt_of(event: &Event) -> Option<AttemptNumber> {
-    match event {
-        Event::AttemptStarted { attempt, .. }
-        | Event::AttemptClaimed { attempt, .. }
-        | Event::TradeIntended { attempt, .. }
-        | Event::TradeMade { attempt, .. }
-        | Event::TradeRefused { attempt, .. }
-        | Event::TradeDied { attempt }
-        | Event::ProviderAsked { attempt, .. }
-        | Event::AttemptClosing { attempt, .. }
-        | Event::ClosingMoved { attempt, .. }
-        | Event::AttemptSucceeded { attempt }
-        | Event::AttemptExpired { attempt }
-        | Event::AttemptCancelled { attempt, .. }
-        | Event::AttemptFailed { attempt, .. } => Some(*attempt),
-        Event::MoneyCaptured { capture } => Some(capture.attempt),
-        Event::OrderCreated { .. }
-        | Event::CancelRequested
-        | Event::MoneyMismatched { .. }
-        | Event::OrderPaid
-        | Event::OrderClosed { .. }
-        | Event::RefundRequested { .. }
-        | Event::RefundAsked { .. }
-        | Event::RefundAccepted { .. }
-        | Event::RefundAbnormal { .. }
-        | Event::RefundRepairAsked { .. }
-        | Event::RefundUnderfunded { .. }
-        | Event::RefundRenewed { .. }
-        | Event::RefundRoundRevived { .. }
-        | Event::RefundSucceeded { .. }
-        | Event::RefundFailed { .. }
-        | Event::SurplusRefunded { .. }
-        | Event::SurplusRefundFailed { .. }
-        | Event::ForeignRefundHeard { .. }
-        | Event::SettlementProposed { .. }
-        | Event::MismatchSettled { .. }
-        | Event::MismatchRefunded { .. }
-        | Event::MismatchRefundFailed { .. }
-        | Event::AttentionRaised { .. } => None,
-    }
 }
 
 fn insert_claim(
@@ -418,9 +274,6 @@ fn insert_outbox(
     merchant: &str,
     entry: &OutboxEntry,
 ) -> Result<(), Failure> {
-    if entry.merchant.to_string() != merchant {
-        return Err(broken("an order's events go to its merchant").into());
-    }
     connection
         .prepare_cached(
             "INSERT INTO outbox (id, merchant, order_id, version, kind, body, created_at, state,
@@ -851,24 +704,6 @@ fn claim_shard(
             .unwrap_or_default(),
     }
     .into())
-}
-
-const fn actor_word(actor: Actor) -> &'static str {
-    match actor {
-        Actor::Merchant => "merchant",
-        Actor::Payer => "payer",
-        Actor::Provider => "provider",
-        Actor::Operator => "operator",
-        Actor::Gateway => "gateway",
-    }
-}
-
-const fn delivery_word(state: DeliveryState) -> &'static str {
-    match state {
-        DeliveryState::Pending => "pending",
-        DeliveryState::Delivered => "delivered",
-        DeliveryState::Parked => "parked",
-    }
 }
 
 /// Deletes at most one bite of what is old enough; 0 when nothing is left.

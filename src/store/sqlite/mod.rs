@@ -34,9 +34,9 @@ use crate::order::{
 use crate::sealing::{Sealed, TokenHash, TokenKind};
 use crate::store::Reconciliations;
 use crate::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
-use crate::store::sqlite::apply::Step;
 use crate::store::sqlite::readers::Readers;
 use crate::store::sqlite::writer::Writer;
+use crate::store::step::Step;
 
 pub use opening::{OpenError, Options};
 

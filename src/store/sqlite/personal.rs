@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use super::SqliteStore;
-use super::apply::{Failure, changed, json};
+use super::apply::{Failure, changed};
 use super::reads::{self, many, one};
 use crate::order::{AccountId, OrderId, Timestamp};
 use crate::store::personal::{
@@ -16,6 +16,7 @@ use crate::store::records::personal::{
     older_secrets, page, people_row, sealed_count, waits_for_people,
 };
 use crate::store::rows::{Parsing, limit};
+use crate::store::step::json;
 use crate::store::{PERSONAL_FIELDS, Rejection, StoreError};
 
 #[async_trait]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::civil::Date;
 use rusqlite::{Connection, params};
 
-use super::apply::{Failure, broken, changed, json};
+use super::apply::{Failure, changed};
 use super::reads::many;
 use crate::order::{AccountId, Fen, Timestamp};
 use crate::store::RefundRow;
@@ -18,6 +18,7 @@ use crate::store::records::reconciliation::{
     CAPTURE, ROW, RUN, capture_row, result_key, row_of, run_row,
 };
 use crate::store::rows::{Columns, limit};
+use crate::store::step::{broken, json};
 
 /// One page of what an account has in a window of time, after what the page before ended with.
 fn page_of<T>(

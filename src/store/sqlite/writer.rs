@@ -11,12 +11,13 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::apply::{self, Failure, Step};
+use super::apply::{self, Failure};
 use super::closed;
 use super::opening::{self, OpenError};
 use super::rows::unavailable;
 use crate::clock::Clock;
 use crate::order::Timestamp;
+use crate::store::step::{Step, count_rejections};
 use crate::store::{Rejection, StoreError};
 
 /// Calls that may wait before the next caller has to.
@@ -198,7 +199,7 @@ impl Work {
                 metrics::histogram!("enrollpay_store_group_size")
                     .record(f64::from(u32::try_from(size).unwrap_or(u32::MAX)));
                 for (answer, verdicts) in answers.into_iter().zip(verdicts) {
-                    count(&verdicts);
+                    count_rejections(&verdicts);
                     let _ = answer.send(Ok(verdicts));
                 }
             }
@@ -292,19 +293,6 @@ fn failed_commit(error: &rusqlite::Error) -> StoreError {
             }
         }
         _ => unavailable(error),
-    }
-}
-
-fn count(verdicts: &Verdicts) {
-    for rejection in verdicts.iter().filter_map(|verdict| verdict.as_ref().err()) {
-        metrics::counter!(
-            "enrollpay_store_rejections_total",
-            "reason" => rejection.reason()
-        )
-        .increment(1);
-        if let Rejection::RuleBroken { rule } = rejection {
-            tracing::error!(rule, "the store refused a write that must never be sent");
-        }
     }
 }
 

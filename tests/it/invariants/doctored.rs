@@ -1,23 +1,30 @@
 //! Each invariant must be seen to break.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use enrollpay::clock::{Clock as _, SystemClock};
 use enrollpay::order::state::SettleBy;
 use enrollpay::order::{
-    CaptureReport, Command, EventId, Outcome, PayerHash, RefundAnswer, RefundId, decide, evolve,
+    AttemptNumber, CaptureReport, Command, Event, EventId, Fen, OrderId, Outcome, PayerHash,
+    RefundAnswer, RefundId, decide, evolve,
 };
 use enrollpay::sealing::{BodyDigest, Sealed};
 use enrollpay::store::sqlite::{Options, SqliteStore};
 use enrollpay::store::{
     Actor, DeliveryState, Fence, OrderWrite, OutboxEntry, Store as _, TimelineEntry, Transaction,
 };
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
-use super::*;
-use crate::support::World;
+use super::check;
+use super::kept::copy_of;
+use super::rows::Rows;
+use super::{Kept, check_invariants};
 use crate::support::student::{Alipay, Wechat};
+use crate::support::{Pair, World};
 
 struct Sample {
     folder: tempfile::TempDir,
@@ -32,7 +39,7 @@ const ODD: i64 = 13_999;
 /// A store with a paid order, a part of which the merchant gave back; one whose late payment went
 /// back; and one whose code ended and got an odd payment, which two people sent back.
 async fn sample() -> Sample {
-    let mut world = World::start(&[]).await;
+    let world = World::start(&[]).await;
     let paid = world.ask(Wechat).await;
     world.simulators.pay(&paid.trade).await;
     world.merchant.until_status(&paid.order, "paid").await;
@@ -48,7 +55,7 @@ async fn sample() -> Sample {
     let mut books = world.simulators.books().await;
     world.gateway.kill9().await;
     let folder = tempfile::tempdir().unwrap();
-    let store = copy_store(&world.gateway.store(), folder.path());
+    let store = copy_of(&world.gateway.store(), folder.path());
     let shop = Counter::open(&store);
     shop.give_back_a_part(paid.order.parse().unwrap()).await;
     let part = json!([{ "number": part().to_string(), "amount": PART, "status": "SUCCESS" }]);
@@ -205,7 +212,7 @@ impl Sample {
     fn found(&self, name: &str, sql: &str, books: &Value) -> BTreeSet<&'static str> {
         let folder = self.folder.path().join(name);
         std::fs::create_dir(&folder).unwrap();
-        let copy = copy_store(&self.store, &folder);
+        let copy = copy_of(&self.store, &folder);
         let connection = Connection::open(copy).unwrap();
         // The same rows without any rule that would refuse the lie.
         connection
@@ -232,7 +239,7 @@ impl Sample {
                 .unwrap();
         }
         connection.execute_batch(sql).unwrap();
-        check_connection(&connection, books)
+        check(&Rows::of_file(&connection), books)
             .into_iter()
             .map(|broken| broken.invariant)
             .collect()
@@ -437,6 +444,71 @@ async fn each_doctored_store_is_found_out() {
         let found = sample.found(&format!("books{at}"), "", &books);
         assert!(found.contains(invariant), "{invariant} ({at}): {found:?}");
     }
+}
+
+/// The same checks on rows that PostgreSQL keeps: they are read, and read as they stand.
+#[tokio::test]
+async fn a_doctored_database_is_found_out() {
+    let world = World::on(Pair::Postgres(1), &[]).await;
+    let paid = world.paid(Wechat).await;
+    let refund = world.merchant.refund(&paid.order, "TK-1", PART).await;
+    let refund = refund["id"].as_str().unwrap();
+    world
+        .merchant
+        .until_refund(&paid.order, refund, "succeeded")
+        .await;
+    world.late_payment().await;
+    world.rest().await;
+    world.gateway.kill9().await;
+    let books = world.simulators.books().await;
+    let database = &world.cluster.as_ref().unwrap().database;
+    let found = async |sql: &str| {
+        let copy = database.copy();
+        // Without any rule that would refuse the lie.
+        copy.sql(&format!("SET session_replication_role = replica; {sql}"));
+        let broken = check_invariants(&Kept::Database(copy.url()), &books).await;
+        broken
+            .into_iter()
+            .map(|broken| broken.invariant)
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(found("").await, BTreeSet::new());
+    for (invariant, sql) in [
+        (
+            "M1",
+            "UPDATE orders SET status = 'unpaid' WHERE status = 'paid'",
+        ),
+        ("M3", "UPDATE captures SET amount = amount + 1"),
+        ("M4", "UPDATE refunds SET amount = 14001"),
+        ("M5", "UPDATE refunds SET number = number || 'x'"),
+        ("M7", "UPDATE orders SET status = 'closed'"),
+        (
+            "M9",
+            "UPDATE ledger SET amount = amount + 1 WHERE book = 'merchant'",
+        ),
+        ("M9", "DELETE FROM ledger_total_slots"),
+        ("Q2", "DELETE FROM claims"),
+        (
+            "Q2",
+            "UPDATE claims SET payer = decode(repeat('00', 16), 'hex')",
+        ),
+        ("Q3", "UPDATE claims SET claimed_at = claimed_at + 86400000"),
+        ("A1", "DELETE FROM captures WHERE refund IS NULL"),
+        ("E1", "UPDATE outbox SET version = version + 1"),
+        (
+            "E5",
+            "DELETE FROM order_events WHERE event LIKE '%trade_made%'",
+        ),
+        (
+            "state",
+            "UPDATE orders SET state = jsonb_set(state::jsonb, '{settlement}', '\"open\"')::text WHERE status = 'paid'",
+        ),
+    ] {
+        let found = found(sql).await;
+        assert!(found.contains(invariant), "{invariant}: {sql}: {found:?}");
+    }
+    world.gateway.restart().await;
+    world.finish().await;
 }
 
 fn kept_trade(trade: &Value) -> bool {

@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 use super::text;
 use crate::support::books::trade_number;
 use crate::support::student::{Alipay, Wechat};
-use crate::support::{World, eventually};
+use crate::support::{Pair, World, eventually, on_either_pair};
+
+on_either_pair! {
+    money_of_another_amount_goes_back_once_when_two_people_say_so,
+    a_notice_of_another_amount_pays_nothing,
+}
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The provider's books themselves have another amount under our number: found by asking.
-#[tokio::test]
-async fn money_of_another_amount_goes_back_once_when_two_people_say_so() {
-    let world = World::start(&[]).await;
+async fn money_of_another_amount_goes_back_once_when_two_people_say_so(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let order = text(&world.merchant.create().await["id"]);
     let (_, mut student) = world.scan(&order, Wechat).await;
     let trade = trade_number(&order, 1);
@@ -81,9 +85,8 @@ async fn money_of_another_amount_goes_back_once_when_two_people_say_so() {
 }
 
 /// A notice with another amount than the books of its own sender: acknowledged, believed by nobody.
-#[tokio::test]
-async fn a_notice_of_another_amount_pays_nothing() {
-    let world = World::start(&[]).await;
+async fn a_notice_of_another_amount_pays_nothing(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     for wallet in [Wechat, Alipay] {
         let asked = world.ask(wallet).await;
         let (status, believed) = world.simulators.forge(&asked.trade, "wrong_amount").await;

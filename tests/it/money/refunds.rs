@@ -8,7 +8,16 @@ use serde_json::{Value, json};
 
 use super::{BOTH, listed, operation, text};
 use crate::support::student::{Alipay, Wallet, Wechat};
-use crate::support::{Asked, World, eventually};
+use crate::support::{Asked, Pair, World, eventually, on_either_pair};
+
+on_either_pair! {
+    the_whole_and_parts_go_back_by_either_wallet,
+    a_refund_call_without_an_answer_makes_one_refund,
+    the_end_of_a_refund_is_found_whenever_it_is_told,
+    money_that_the_payers_account_cannot_take_goes_another_way,
+    an_empty_balance_calls_a_person_once_and_the_refund_waits,
+    a_refund_past_these_books_calls_a_person_and_changes_nothing,
+}
 
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -32,9 +41,8 @@ async fn agree(world: &World, asked: &Asked, amounts: &[i64]) {
     assert_eq!(events.len(), amounts.len(), "{}", asked.order);
 }
 
-#[tokio::test]
-async fn the_whole_and_parts_go_back_by_either_wallet() {
-    let world = World::start(&[]).await;
+async fn the_whole_and_parts_go_back_by_either_wallet(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let one = async |wallet: Wallet, amounts: &[i64]| {
         let paid = world.paid(wallet).await;
         let mut made = Vec::new();
@@ -81,8 +89,7 @@ async fn the_whole_and_parts_go_back_by_either_wallet() {
 }
 
 /// F19: it took effect, and the answer is lost. F20: it did not, or the answer proves nothing.
-#[tokio::test]
-async fn a_refund_call_without_an_answer_makes_one_refund() {
+async fn a_refund_call_without_an_answer_makes_one_refund(pair: Pair) {
     const FAULTS: [&str; 10] = [
         "timeout_after",
         "reset_after",
@@ -95,7 +102,7 @@ async fn a_refund_call_without_an_answer_makes_one_refund() {
         "wrong_signature",
         "truncated_body",
     ];
-    let world = World::start(&[]).await;
+    let world = World::on(pair, &[]).await;
     let one = async |wallet: Wallet, fault: &str| {
         let paid = world.paid(wallet).await;
         let rule = json!({
@@ -119,9 +126,8 @@ async fn a_refund_call_without_an_answer_makes_one_refund() {
 }
 
 /// WeChat Pay accepts a refund first and tells its end later, if it does.
-#[tokio::test]
-async fn the_end_of_a_refund_is_found_whenever_it_is_told() {
-    let world = World::start(&[]).await;
+async fn the_end_of_a_refund_is_found_whenever_it_is_told(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let never = async {
         let paid = world.paid(Wechat).await;
         let lost = json!({
@@ -171,9 +177,8 @@ fn open(world: &World, order: &str) -> Vec<Value> {
     rows
 }
 
-#[tokio::test]
-async fn money_that_the_payers_account_cannot_take_goes_another_way() {
-    let world = World::start(&[]).await;
+async fn money_that_the_payers_account_cannot_take_goes_another_way(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let cards = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = cards.path().join(name);
@@ -226,9 +231,8 @@ async fn money_that_the_payers_account_cannot_take_goes_another_way() {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn an_empty_balance_calls_a_person_once_and_the_refund_waits() {
-    let world = World::start(&[]).await;
+async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let one = async |wallet: Wallet| {
         let paid = world.paid(wallet).await;
         let rule = json!({
@@ -276,9 +280,8 @@ async fn an_empty_balance_calls_a_person_once_and_the_refund_waits() {
 }
 
 /// Somebody gives money back in the provider's own console.
-#[tokio::test]
-async fn a_refund_past_these_books_calls_a_person_and_changes_nothing() {
-    let world = World::start(&[]).await;
+async fn a_refund_past_these_books_calls_a_person_and_changes_nothing(pair: Pair) {
+    let world = World::on(pair, &[]).await;
     let paid = world.paid(Alipay).await;
     let asked = json!({
         "wallet": "alipay", "out_trade_no": paid.trade, "amount": 500, "notify": true,

@@ -17,7 +17,7 @@ const CANARY: &str = "金丝雀-650102199902309983";
 #[cfg(feature = "fault-injection")]
 #[tokio::test]
 async fn a_panic_says_where_and_never_what() {
-    let mut world = World::start(&[]).await;
+    let world = World::start(&[]).await;
     world.gateway.terminate().await;
     world
         .gateway

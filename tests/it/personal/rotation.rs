@@ -60,7 +60,7 @@ async fn keys_are_rotated_under_load_through_a_kill_and_the_older_one_can_go() {
     assert!(before > u64::from(ORDERS), "{before}");
     let over = AtomicBool::new(false);
     let made = AtomicU32::new(0);
-    let (gateway, merchant) = (&mut world.gateway, &world.merchant);
+    let (gateway, merchant) = (&world.gateway, &world.merchant);
     let kill = async {
         eventually("an order", Duration::from_secs(30), async || {
             (made.load(Ordering::SeqCst) > 0).then_some(())

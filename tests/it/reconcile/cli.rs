@@ -14,7 +14,7 @@ fn said(output: &Output) -> String {
 async fn mistakes_are_answered_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let simulators = Simulators::start(folder.path()).await;
-    let mut gateway = Gateway::new(folder.path(), &simulators, &[]);
+    let gateway = Gateway::new(folder.path(), &simulators, &[]);
     let (today, _) = {
         let now = jiff::Timestamp::now().as_millisecond();
         enrollpay::provider::beijing::date_and_time(enrollpay::order::Timestamp::from_millis(now))

@@ -18,7 +18,7 @@ use crate::api::gateway::START;
 
 /// Short, and yet long for a busy machine that has to renew it.
 const LEASE: Duration = Duration::from_millis(1_500);
-const LOCK: &str = "enrollpay:job:reconcile:school-wechat";
+const LOCK: &str = "job:reconcile:school-wechat";
 
 #[actix_web::test]
 async fn a_success_that_only_the_bill_knows_pays_the_order() {

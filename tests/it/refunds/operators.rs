@@ -458,7 +458,7 @@ async fn without_a_node_orders_are_left_alone() {
 
 #[tokio::test]
 async fn over_the_socket_two_operators_settle_what_the_real_binary_kept() {
-    let mut world = World::start(&[]).await;
+    let world = World::start(&[]).await;
     let asked = world.ask(Alipay).await;
     let (_, believed) = world.simulators.forge(&asked.trade, "wrong_amount").await;
     assert!(believed);

@@ -79,6 +79,12 @@ impl Merchant {
         }
     }
 
+    /// The same, calling elsewhere.
+    pub fn at(self, origin: &str) -> Self {
+        let origin = origin.to_owned();
+        Self { origin, ..self }
+    }
+
     pub fn nonce() -> String {
         format!("{:032x}", rand::random::<u128>())
     }

@@ -11,13 +11,17 @@
 )]
 
 pub mod books;
+pub mod cluster;
+pub mod disk;
 pub mod front;
 pub mod merchant;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod server;
+pub mod story;
 pub mod student;
 
 use std::time::{Duration, Instant};
@@ -26,6 +30,7 @@ use serde_json::{Value, json};
 
 use crate::invariants;
 use books::trade_number;
+use cluster::Cluster;
 use merchant::Merchant;
 use process::{Gateway, Simulators};
 use receiver::Receiver;
@@ -52,8 +57,8 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        // Sooner than any server here ends an idle connection.
-        .pool_idle_timeout(Duration::from_secs(2))
+        // Every request comes on a connection of its own, and so to any node.
+        .pool_max_idle_per_host(0)
         .timeout(Duration::from_secs(30))
         .build()
         .unwrap()
@@ -62,14 +67,59 @@ pub fn client() -> reqwest::Client {
 /// How long an attempt, its closing and its refund may take to end.
 const REST: Duration = Duration::from_secs(90);
 
+/// Which store and which locks: they come in pairs (contract §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pair {
+    /// SQLite and locks in the process, for one node.
+    Sqlite,
+    /// PostgreSQL and Redis, for so many nodes.
+    Postgres(usize),
+}
+
+/// The same stories on either pair: `on_sqlite::…` and `on_postgres::…`, there on two nodes.
+macro_rules! on_either_pair {
+    ($(#[$meta:meta])* $($story:ident),+ $(,)?) => {
+        $crate::support::on_sqlite! { $(#[$meta])* $($story),+ }
+        $crate::support::on_postgres! { $(#[$meta])* $($story),+ }
+    };
+}
+macro_rules! on_sqlite {
+    ($(#[$meta:meta])* $($story:ident),+ $(,)?) => {
+        $(#[$meta])*
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story($crate::support::Pair::Sqlite).await;
+            })+
+        }
+    };
+}
+macro_rules! on_postgres {
+    ($(#[$meta:meta])* $($story:ident),+ $(,)?) => {
+        $(#[$meta])*
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story($crate::support::Pair::Postgres(2)).await;
+            })+
+        }
+    };
+}
+pub(crate) use {on_either_pair, on_postgres, on_sqlite};
+
 pub struct World {
+    /// The node, or the first of them.
     pub gateway: Gateway,
+    /// The others.
+    pub peers: Vec<Gateway>,
+    /// What the nodes share, where there may be several.
+    pub cluster: Option<Cluster>,
     pub simulators: Simulators,
     pub receiver: Receiver,
     pub merchant: Merchant,
     // Last: the processes above still write into it.
     #[expect(dead_code, reason = "it is removed with the world")]
-    pub folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// An order whose code somebody has claimed and confirmed: its trade is made.
@@ -81,21 +131,69 @@ pub struct Asked {
 }
 
 impl World {
-    /// Providers, gateway and a merchant with a webhook server. `environment`: keys of the
-    /// gateway's configuration without their prefix.
+    /// Providers, one gateway on the embedded pair, and a merchant with a webhook server.
+    /// `environment`: keys of the gateway's configuration without their prefix.
     pub async fn start(environment: &[(&str, &str)]) -> Self {
+        Self::on(Pair::Sqlite, environment).await
+    }
+
+    /// The same on this pair.
+    pub async fn on(pair: Pair, environment: &[(&str, &str)]) -> Self {
+        match pair {
+            Pair::Sqlite => Self::build(None, environment).await,
+            Pair::Postgres(nodes) => Self::cluster(Cluster::new(nodes), environment).await,
+        }
+    }
+
+    /// The same on these servers.
+    pub async fn cluster(cluster: Cluster, environment: &[(&str, &str)]) -> Self {
+        Self::build(Some(cluster), environment).await
+    }
+
+    async fn build(cluster: Option<Cluster>, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let simulators = Simulators::start(folder.path()).await;
-        let gateway = Gateway::start(folder.path(), &simulators, environment).await;
+        let nodes = match &cluster {
+            None => vec![Gateway::new(folder.path(), &simulators, environment)],
+            Some(cluster) => cluster.gateways(folder.path(), &simulators, environment),
+        };
+        // The first makes the store's tables.
+        nodes[0].restart().await;
+        for node in &nodes[1..] {
+            node.launch(&[]);
+        }
+        for node in &nodes[1..] {
+            node.ready().await;
+        }
         let receiver = Receiver::start();
-        let merchant = Merchant::register(&gateway, &receiver);
+        let merchant = Merchant::register(&nodes[0], &receiver);
+        let merchant = match &cluster {
+            None => merchant,
+            Some(cluster) => merchant.at(&cluster.origin()),
+        };
+        let mut nodes = nodes.into_iter();
         Self {
-            gateway,
+            gateway: nodes.next().unwrap(),
+            peers: nodes.collect(),
+            cluster,
             simulators,
             receiver,
             merchant,
             folder,
         }
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &Gateway> {
+        std::iter::once(&self.gateway).chain(&self.peers)
+    }
+
+    /// A counter, over all nodes.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let mut sum = 0;
+        for node in self.nodes() {
+            sum += node.metric(name, labels).await;
+        }
+        sum
     }
 
     /// Starts a code of this order and has somebody claim it.
@@ -154,7 +252,7 @@ impl World {
         let deadline = Instant::now() + REST;
         while Instant::now() < deadline {
             let books = self.simulators.books().await;
-            match invariants::unrest(&self.gateway.store(), &books) {
+            match invariants::unrest(self.gateway.kept(), &books).await {
                 None => return,
                 Some(what) => left = what,
             }
@@ -169,15 +267,22 @@ impl World {
     }
 
     /// The same, with a look of the test's own at what is left.
-    pub async fn finish_and(mut self, look: impl AsyncFnOnce()) {
-        if !self.gateway.is_running() {
-            self.gateway.restart().await;
+    pub async fn finish_and(self, look: impl AsyncFnOnce()) {
+        if let Some(cluster) = &self.cluster {
+            cluster.heal();
+        }
+        for node in self.nodes() {
+            if !node.is_running() {
+                node.restart().await;
+            }
         }
         self.rest().await;
-        let status = self.gateway.terminate().await;
-        assert_eq!(status.code(), Some(0), "an orderly stop");
+        for node in self.nodes() {
+            let status = node.terminate().await;
+            assert_eq!(status.code(), Some(0), "an orderly stop");
+        }
         self.check().await;
-        let broken = invariants::told_as_kept(&self.gateway.store(), &self.receiver.all());
+        let broken = invariants::told_as_kept(self.gateway.kept(), &self.receiver.all()).await;
         assert!(broken.is_empty(), "webhooks: {broken:#?}");
         assert_eq!(
             self.receiver.refused(),
@@ -187,10 +292,10 @@ impl World {
         look().await;
     }
 
-    /// Holds the store against the providers' books. The gateway must not run.
+    /// Holds the store against the providers' books. No node may run.
     pub async fn check(&self) {
         let books = self.simulators.books().await;
-        let broken = invariants::check_invariants(&self.gateway.store(), &books);
+        let broken = invariants::check_invariants(self.gateway.kept(), &books).await;
         assert!(broken.is_empty(), "broken invariants: {broken:#?}");
     }
 }

@@ -54,7 +54,12 @@ impl Postgres {
 
     /// The same with settings as in `postgresql.conf`.
     pub fn private_with(settings: &[(&str, &str)]) -> Arc<Self> {
-        let folder = TempDir::with_prefix("enrollpay-postgres-").unwrap();
+        Self::private_in(&std::env::temp_dir(), settings)
+    }
+
+    /// The same with its data below this folder.
+    pub fn private_in(parent: &Path, settings: &[(&str, &str)]) -> Arc<Self> {
+        let folder = TempDir::with_prefix_in("enrollpay-postgres-", parent).unwrap();
         let server = Server::start(Postmaster::new(folder.path(), settings), folder);
         Arc::new(Self {
             origin: format!("postgres://postgres@127.0.0.1:{}", server.port()),
@@ -81,6 +86,21 @@ impl Postgres {
 impl Database {
     pub fn url(&self) -> String {
         format!("{}/{}", self.server.origin, self.name)
+    }
+
+    /// Another one with the same rows. Whoever is connected to this one is cut off.
+    pub fn copy(&self) -> Self {
+        let name = format!("test_{:016x}", rand::random::<u64>());
+        let postgres = format!("{}/postgres", self.server.origin);
+        let cut = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        psql(&postgres, &cut);
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        psql(&postgres, &copy);
+        let server = Arc::clone(&self.server);
+        Self { name, server }
     }
 
     /// Statements from outside; the rows of the last one, a line each, `|` between columns.

@@ -3,17 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 #[cfg(feature = "fault-injection")]
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::eventually;
+use crate::invariants::Kept;
 
 /// The binary that the tests were built with.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_enrollpay");
@@ -170,11 +172,12 @@ pub struct Gateway {
     folder: PathBuf,
     accounts: PathBuf,
     environment: BTreeMap<String, String>,
-    process: Option<Process>,
+    kept: Kept,
+    process: Mutex<Option<Process>>,
 }
 
 impl Gateway {
-    /// A node that was never started.
+    /// A node that was never started, in a folder of its own.
     pub fn new(folder: &Path, simulators: &Simulators, environment: &[(&str, &str)]) -> Self {
         let folder = folder.join("gateway");
         std::fs::create_dir_all(&folder).unwrap();
@@ -208,28 +211,32 @@ impl Gateway {
                 .map(|(key, value)| (format!("ENROLLPAY__{key}"), (*value).to_owned())),
         );
         Self {
-            origin: format!("http://127.0.0.1:{public}"),
+            origin: format!("http://{}", all["ENROLLPAY__SERVER__LISTEN"]),
             monitoring: format!("http://127.0.0.1:{admin}"),
+            kept: Kept::File(store),
             folder,
             accounts: simulators.accounts(),
             environment: all,
-            process: None,
+            process: Mutex::new(None),
         }
     }
 
-    pub async fn start(
-        folder: &Path,
-        simulators: &Simulators,
-        environment: &[(&str, &str)],
-    ) -> Self {
-        let mut gateway = Self::new(folder, simulators, environment);
-        gateway.launch(&[]);
-        gateway.ready().await;
-        gateway
+    /// The same on a PostgreSQL database.
+    pub fn keeps(mut self, database: &str) -> Self {
+        let folder = self.folder.display().to_string();
+        self.set("DATA__FOLDER", &folder);
+        self.kept = Kept::Database(database.to_owned());
+        self
     }
 
+    /// The file of the embedded store.
     pub fn store(&self) -> PathBuf {
         self.folder.join("enrollpay.db")
+    }
+
+    /// Where its rows are.
+    pub const fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     pub fn command(&self) -> Command {
@@ -241,55 +248,100 @@ impl Gateway {
         command
     }
 
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process, which is about to end.
+    fn ending(&self) -> Process {
+        self.process().take().expect("a started gateway")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let mut process = self.process();
+        process.as_mut().expect("a started gateway").signal(signal);
+    }
+
     /// Starts the process and does not wait. `extra`: environment of this start alone.
-    pub fn launch(&mut self, extra: &[(&str, &str)]) {
-        assert!(self.process.is_none(), "the gateway runs already");
+    pub fn launch(&self, extra: &[(&str, &str)]) {
+        let mut process = self.process();
+        assert!(process.is_none(), "the gateway runs already");
         let mut command = self.command();
         command.arg("serve").envs(extra.iter().copied());
-        self.process = Some(Process::start(command, self.folder.join("log")));
+        *process = Some(Process::start(command, self.folder.join("log")));
+    }
+
+    /// How it ended, if it did by itself.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        let mut process = self.process();
+        process.as_mut().expect("a started gateway").ended()
     }
 
     /// Waits until it takes callbacks.
-    pub async fn ready(&mut self) {
-        let client = super::client();
-        let url = format!("{}/readyz", self.monitoring);
-        let process = self.process.as_mut().expect("a started gateway");
+    pub async fn ready(&self) {
         eventually("a ready gateway", START, async || {
-            assert_eq!(process.ended(), None, "the gateway ended at its start");
-            let answer = client.get(&url).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            assert_eq!(self.ended(), None, "the gateway ended at its start");
+            self.complaint().await.filter(String::is_empty)
         })
         .await;
     }
 
-    pub fn is_running(&mut self) -> bool {
-        self.process
+    /// What it says of itself, where it answers; empty once it is ready.
+    pub async fn complaint(&self) -> Option<String> {
+        let url = format!("{}/readyz", self.monitoring);
+        let answer = super::client().get(url).send().await.ok()?;
+        if answer.status().is_success() {
+            return Some(String::new());
+        }
+        answer.text().await.ok()
+    }
+
+    /// Where it is reached without a balancer.
+    pub fn address(&self) -> SocketAddr {
+        self.origin.trim_start_matches("http://").parse().unwrap()
+    }
+
+    pub fn is_running(&self) -> bool {
+        let mut process = self.process();
+        process
             .as_mut()
             .is_some_and(|process| process.ended().is_none())
     }
 
     /// Waits for a crash point to bite.
     #[cfg(feature = "fault-injection")]
-    pub async fn crashed(&mut self, patience: Duration) {
-        let mut process = self.process.take().expect("a started gateway");
-        let status = process.end(patience).await;
+    pub async fn crashed(&self, patience: Duration) {
+        let status = self.ending().end(patience).await;
         assert_eq!(status.signal(), Some(9), "killed by itself: {status}");
     }
 
-    pub async fn kill9(&mut self) {
-        let mut process = self.process.take().expect("a started gateway");
+    pub async fn kill9(&self) {
+        let mut process = self.ending();
         process.signal(Signal::KILL);
         process.end(Duration::from_secs(10)).await;
     }
 
+    /// Not dead, and silent: its connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// SIGTERM, and the exit status.
-    pub async fn terminate(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("a started gateway");
+    pub async fn terminate(&self) -> ExitStatus {
+        let mut process = self.ending();
         process.signal(Signal::TERM);
         process.end(Duration::from_secs(30)).await
     }
 
-    pub async fn restart(&mut self) {
+    /// Starts it where it does not run, and waits.
+    pub async fn restart(&self) {
+        if !self.is_running() {
+            *self.process() = None;
+        }
         self.launch(&[]);
         self.ready().await;
     }

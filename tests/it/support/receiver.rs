@@ -70,6 +70,11 @@ impl Receiver {
         self.kept.lock().unwrap().refused
     }
 
+    /// Those that a test brought about.
+    pub fn forget_refusals(&self) {
+        self.kept.lock().unwrap().refused = 0;
+    }
+
     /// Every delivery about this order, repetitions too.
     pub fn deliveries(&self, order: &str) -> Vec<Delivery> {
         let kept = self.kept.lock().unwrap();

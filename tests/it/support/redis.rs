@@ -70,14 +70,19 @@ impl RedisServer {
         self.server.as_ref().expect("a private server")
     }
 
+    /// One command, as it would be typed, and the beginning of its answer.
+    pub fn say(&self, command: &str) -> String {
+        let address = self.origin.trim_start_matches("redis://");
+        ask(address, command).expect("an answer from Redis")
+    }
+
     /// The whole of it: database 0.
     pub fn url(&self) -> String {
         self.origin.clone()
     }
 
     pub fn database(self: &Arc<Self>) -> Numbered {
-        let address = self.origin.trim_start_matches("redis://");
-        let answer = ask(address, "INCR enrollpay:tests").expect("an answer from Redis");
+        let answer = self.say("INCR enrollpay:tests");
         let count: u64 = answer.trim_start_matches(':').trim().parse().unwrap();
         // Database 0 has the counter.
         let number = 1 + (count - 1) % (DATABASES - 1);

@@ -2,6 +2,7 @@
 //! names. An error ends the savepoint it happens in, so whatever may be refused in the course of
 //! things is asked for in a way that answers with a number of rows, and looked up only then.
 
+mod batch;
 mod keys;
 mod money;
 mod nodes;
@@ -9,6 +10,9 @@ mod operators;
 mod personal;
 mod reconciliation;
 mod session;
+mod statements;
+
+use std::collections::VecDeque;
 
 use tokio_postgres::Error;
 
@@ -20,35 +24,124 @@ use crate::store::step::{
 };
 use crate::store::{Fence, OrderWrite, OutboxEntry, Rejection, Write, shard_hash};
 
+use batch::{Batch, Outcome};
 use session::changed;
 pub(super) use session::{Failure, Session};
 
 /// Begins a transaction and applies the steps, each standing or falling alone; COMMIT is the caller's.
+/// What can be is written in batches; a step that a batch refuses is applied by itself, and so is one
+/// that breaks a rule, once halving has found it.
 pub(super) async fn group(
     session: &Session<'_>,
     steps: &[&Result<Step, Rejection>],
 ) -> Result<Mark, Error> {
-    session.run("BEGIN").await?;
-    let mut mark = outcome::mark(session).await?;
-    for step in steps {
-        mark.verdicts.push(match step {
-            Ok(step) => alone(session, step).await?,
-            Err(rejection) => Err(rejection.clone()),
-        });
+    let (begun, mark) = tokio::join!(
+        biased;
+        session.run("BEGIN; SAVEPOINT step"),
+        outcome::mark(session),
+    );
+    begun?;
+    let mut mark = mark?;
+    let mut verdicts: Vec<Result<(), Rejection>> = steps
+        .iter()
+        .map(|step| step.as_ref().map(drop).map_err(Clone::clone))
+        .collect();
+    let mut work = planned(steps);
+    while let Some(next) = work.pop_front() {
+        match next {
+            Work::Alone(place) => {
+                if let Some(Ok(step)) = steps.get(place)
+                    && let Some(verdict) = verdicts.get_mut(place)
+                {
+                    *verdict = alone(session, step).await?;
+                }
+            }
+            Work::Together(batch) => match batch.write(session).await {
+                Ok(Outcome::Stands) if work.is_empty() => {}
+                Ok(Outcome::Stands) => session.run("RELEASE step; SAVEPOINT step").await?,
+                Ok(Outcome::Refused(refused)) => {
+                    session.run("ROLLBACK TO step").await?;
+                    let (fell, stands): (Vec<_>, Vec<_>) = batch
+                        .places()
+                        .into_iter()
+                        .partition(|place| refused.contains(place));
+                    for place in fell.into_iter().rev() {
+                        work.push_front(Work::Alone(place));
+                    }
+                    again(&mut work, steps, &stands);
+                }
+                Err(Failure::Rejected(_)) => {
+                    session.run("ROLLBACK TO step").await?;
+                    let places = batch.places();
+                    if let [place] = places[..] {
+                        work.push_front(Work::Alone(place));
+                    } else {
+                        let (left, right) = places.split_at(places.len() / 2);
+                        again(&mut work, steps, right);
+                        again(&mut work, steps, left);
+                    }
+                }
+                Err(Failure::Database(error)) => return Err(error),
+            },
+        }
     }
+    mark.verdicts = verdicts;
     Ok(mark)
 }
 
-/// One transaction in its own savepoint.
+enum Work<'a> {
+    Together(Batch<'a>),
+    Alone(usize),
+}
+
+/// As few batches as the order of the steps allows: what is not of the common kinds, or meets what came
+/// before, comes after it.
+fn planned<'a>(steps: &[&'a Result<Step, Rejection>]) -> VecDeque<Work<'a>> {
+    let mut work = VecDeque::new();
+    let mut batch = Batch::default();
+    for (place, step) in steps.iter().enumerate() {
+        let Ok(step) = step else {
+            continue;
+        };
+        if batch.take(place, step) {
+            continue;
+        }
+        work.push_back(Work::Together(std::mem::take(&mut batch)));
+        if !batch.take(place, step) {
+            work.push_back(Work::Alone(place));
+        }
+    }
+    work.push_back(Work::Together(batch));
+    work.retain(|work| !matches!(work, Work::Together(batch) if batch.places().is_empty()));
+    work
+}
+
+/// Steps of one batch are of one batch without some of them, too.
+fn again<'a>(
+    work: &mut VecDeque<Work<'a>>,
+    steps: &[&'a Result<Step, Rejection>],
+    places: &[usize],
+) {
+    let mut batch = Batch::default();
+    for place in places {
+        if let Some(Ok(step)) = steps.get(*place) {
+            batch.take(*place, step);
+        }
+    }
+    if !batch.places().is_empty() {
+        work.push_front(Work::Together(batch));
+    }
+}
+
+/// One transaction in the savepoint that is open; leaves one open for the next.
 async fn alone(session: &Session<'_>, step: &Step) -> Result<Result<(), Rejection>, Error> {
-    session.run("SAVEPOINT step").await?;
     match apply(session, step).await {
         Ok(()) => {
-            session.run("RELEASE step").await?;
+            session.run("RELEASE step; SAVEPOINT step").await?;
             Ok(Ok(()))
         }
         Err(Failure::Rejected(rejection)) => {
-            session.run("ROLLBACK TO step; RELEASE step").await?;
+            session.run("ROLLBACK TO step").await?;
             Ok(Err(rejection))
         }
         Err(Failure::Database(error)) => Err(error),

@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Failure, broken};
+use super::Failure;
 use crate::order::{AccountId, OperatorHash, Timestamp};
 use crate::store::rows::integer;
+use crate::store::step::broken;
 use crate::store::{AuditEntry, CHAIN_START};
 
 /// The first person's word proposes, another's settles.
