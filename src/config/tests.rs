@@ -26,6 +26,21 @@ fn the_defaults_alone_are_a_demo() {
 }
 
 #[test]
+fn a_school_and_simulators_may_live_elsewhere() {
+    let config = load(
+        "[demo]\nlisten = \"\"\n[simulator]\nurl = \"http://127.0.0.1:18001\"\n",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.demo.listen, None);
+    let url = config.simulator.url.as_deref();
+    assert_eq!(url, Some("http://127.0.0.1:18001"));
+    let defaults = Config::load(None, []).unwrap();
+    assert!(defaults.demo.listen.is_some());
+    assert_eq!(defaults.simulator.url, None);
+}
+
+#[test]
 fn the_environment_wins_and_may_write_lists_and_numbers() {
     let config = load(
         "[server]\nlisten = \"127.0.0.1:1\"\n",
