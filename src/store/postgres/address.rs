@@ -275,8 +275,11 @@ mod tests {
 
     #[test]
     fn our_terms_come_last() {
-        let address =
-            Address::parse("postgres://u@localhost/d?options=-c%20statement_timeout%3D0", None).unwrap();
+        let address = Address::parse(
+            "postgres://u@localhost/d?options=-c%20statement_timeout%3D0",
+            None,
+        )
+        .unwrap();
         let config = address.serving(Some("a role"));
         let options = config.get_options().unwrap();
         let (theirs, ours) = options.split_once(' ').unwrap();
