@@ -57,6 +57,9 @@ impl Trial {
         let own = folder.join("cluster");
         let mut up = script("up");
         up.args(["--binary", BINARY, "--folder"]).arg(&own);
+        // Two that start at once would find the same ones free.
+        let port = 10_000 + rand::random::<u16>() % 190 * 100;
+        up.args(["--port", &port.to_string()]);
         up.env("TMPDIR", folder);
         let mut up = Process::start(up, folder.join("log"));
         let said = eventually("the cluster", START, async || {
