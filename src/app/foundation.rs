@@ -61,6 +61,7 @@ fn postgres_options(config: &Config) -> postgres::Options {
     postgres::Options {
         migrate: config.store.migrate,
         service_role: config.store.service_role.clone(),
+        ca_file: config.store.ca_file.clone(),
         general: config.store.connections,
         callbacks: config.store.callback_connections,
     }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// for what makes a commit durable: that is checked, not set, since it may be stricter than ours.
 /// Compiling a statement would take longer than any of ours runs.
 const SESSION: &str = "-c jit=off -c statement_timeout=3000 -c lock_timeout=1000 \
-    -c idle_in_transaction_session_timeout=5000 -c log_parameter_max_length_on_error=0 -c jit=off";
+    -c idle_in_transaction_session_timeout=5000 -c log_parameter_max_length_on_error=0";
 /// A migration may take its time, and waits for that of another node.
 const MIGRATING: &str = "-c statement_timeout=0 -c lock_timeout=60000 \
     -c log_parameter_max_length_on_error=0";
@@ -44,16 +44,17 @@ pub enum AddressError {
     /// Says what is wrong with which part; never the URL, which may hold a password.
     #[error("store.url: {0}; it is written postgres://user@host/database?sslmode=require")]
     Url(String),
-    #[error("store.url: sslrootcert={path}: {source}")]
+    #[error("store.ca_file, or sslrootcert in store.url: {path}: {source}")]
     Roots { path: PathBuf, source: io::Error },
     #[error(
-        "store.url: no certificate to judge the server's by: install the system's or name a file in sslrootcert"
+        "store.url: no certificate to judge the server's by: install the system's or name a file in store.ca_file"
     )]
     NoRoots,
 }
 
 impl Address {
-    pub fn parse(url: &str) -> Result<Self, AddressError> {
+    /// `ca_file`: certificates to trust in place of the system's, where the URL names none.
+    pub fn parse(url: &str, ca_file: Option<&Path>) -> Result<Self, AddressError> {
         let asked = Asked::of(url)?;
         let mut config: Config = asked.url.parse().map_err(|error| {
             // Its source names the part, and quotes no value but of flags.
@@ -86,7 +87,7 @@ impl Address {
             .target_session_attrs(TargetSessionAttrs::ReadWrite);
         let roots = match config.get_ssl_mode() {
             SslMode::Disable => RootCertStore::empty(),
-            _ => roots(asked.roots)?,
+            _ => roots(asked.roots.or_else(|| ca_file.map(Path::to_owned)))?,
         };
         Ok(Self {
             tls: MakeRustlsConnect::new(tls(roots)?),
@@ -231,7 +232,7 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> SslMode {
-        Address::parse(url).unwrap().config.get_ssl_mode()
+        Address::parse(url, None).unwrap().config.get_ssl_mode()
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
             "postgres://u:sekret@h/d?sslrootcert=/nowhere",
             "mysql://u:sekret@h/d",
         ] {
-            let error = Address::parse(url).unwrap_err().to_string();
+            let error = Address::parse(url, None).unwrap_err().to_string();
             assert!(error.contains("store.url"), "{error}");
             assert!(!error.contains("sekret"), "{error}");
         }
@@ -275,10 +276,13 @@ mod tests {
     #[test]
     fn our_terms_come_last() {
         let address =
-            Address::parse("postgres://u@localhost/d?options=-c%20statement_timeout%3D0").unwrap();
+            Address::parse("postgres://u@localhost/d?options=-c%20statement_timeout%3D0", None).unwrap();
         let config = address.serving(Some("a role"));
         let options = config.get_options().unwrap();
-        assert!(options.starts_with("-c statement_timeout=0 -c statement_timeout=3000"));
+        let (theirs, ours) = options.split_once(' ').unwrap();
+        assert_eq!(theirs, "-c");
+        assert!(ours.starts_with("statement_timeout=0 -c "), "{options}");
+        assert!(ours.contains(" -c statement_timeout=3000 "), "{options}");
         assert!(options.ends_with("-c role=a\\ role"));
         assert!(!format!("{address:?}").contains("u@"));
     }

@@ -1,5 +1,6 @@
 //! Opening the store: its pools, what is checked of the server, the schema.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -36,6 +37,8 @@ pub struct Options {
     /// The role whose rights the service has; that of the URL where none is named. Whoever migrates
     /// grants it what it needs.
     pub service_role: Option<String>,
+    /// PEM certificates to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
     /// Connections for everything.
     pub general: usize,
     /// Connections for facts of providers alone.
@@ -47,6 +50,7 @@ impl Default for Options {
         Self {
             migrate: true,
             service_role: None,
+            ca_file: None,
             general: 16,
             callbacks: 4,
         }
@@ -141,7 +145,7 @@ pub(super) fn database<E: std::error::Error + 'static>(place: &str) -> impl Fn(E
 
 /// Brings the schema up to date (or checks it) and makes the two pools: for everything, and for facts.
 pub(super) async fn open(url: &str, options: &Options) -> Result<(Pool, Pool), OpenError> {
-    let address = Address::parse(url)?;
+    let address = Address::parse(url, options.ca_file.as_deref())?;
     prepare(&address, options).await?;
     let pool = |size| pool(&address, options, size);
     let (general, callbacks) = (pool(options.general)?, pool(options.callbacks)?);
@@ -154,7 +158,7 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<(Pool, Pool), O
 
 /// Brings the schema up to date, whatever the options say. Gives the version it has now.
 pub(super) async fn migrate(url: &str, options: &Options) -> Result<i64, OpenError> {
-    let address = Address::parse(url)?;
+    let address = Address::parse(url, options.ca_file.as_deref())?;
     let options = Options {
         migrate: true,
         ..options.clone()

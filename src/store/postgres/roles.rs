@@ -2,6 +2,8 @@
 //! delete what is forgotten. It owns nothing, so that no statement of it can alter a table or switch a
 //! rule off.
 
+use std::fmt::Write as _;
+
 use tokio_postgres::{Client, Error};
 
 /// `None`: any column.
@@ -86,16 +88,20 @@ pub(super) async fn grant(client: &Client, role: &str) -> Result<(), Error> {
          GRANT USAGE ON SCHEMA {schema} TO {role};
          GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};"
     );
+    let mut give = |what: &str, table: &str| {
+        let _ = write!(sql, "GRANT {what} ON {schema}.{table} TO {role};");
+    };
     for table in INSERTS {
-        sql += &format!("GRANT INSERT ON {schema}.{table} TO {role};");
+        give("INSERT", table);
     }
     for (table, columns) in UPDATES {
-        let columns = columns.map(|columns| format!(" ({columns})"));
-        let columns = columns.unwrap_or_default();
-        sql += &format!("GRANT UPDATE{columns} ON {schema}.{table} TO {role};");
+        match columns {
+            Some(columns) => give(&format!("UPDATE ({columns})"), table),
+            None => give("UPDATE", table),
+        }
     }
     for table in DELETES {
-        sql += &format!("GRANT DELETE ON {schema}.{table} TO {role};");
+        give("DELETE", table);
     }
     sql += "COMMIT";
     client.batch_execute(&sql).await

@@ -99,7 +99,7 @@ fn is_dead(connection: &Object, error: &Error) -> bool {
         || error.is_closed()
         || error
             .source()
-            .is_some_and(|cause| cause.is::<std::io::Error>())
+            .is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
         || said.is_some_and(|code| {
             [
                 SqlState::ADMIN_SHUTDOWN,

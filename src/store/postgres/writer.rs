@@ -13,7 +13,7 @@ use deadpool_postgres::{Object, Pool};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::error::{Error, Severity, SqlState};
+use tokio_postgres::error::{DbError, Error, Severity, SqlState};
 
 use super::apply::{self, Session};
 use super::opening::told;
@@ -226,7 +226,13 @@ impl Flusher {
         let connection = self.pool.get().await.map_err(|error| unavailable(&error))?;
         let session = Session::new(&connection);
         let written = match timeout(WRITING, apply::group(&session, steps)).await {
-            Ok(written) => written.map_err(|error| trouble(&error)),
+            Ok(written) => written.map_err(|error| {
+                if error.as_db_error().is_none() {
+                    // What broke this one has likely broken those that rest in the pool as well.
+                    self.pool.retain(|_, _| false);
+                }
+                trouble(&error)
+            }),
             Err(_) => Err(Trouble::Not("the store did not answer in time".to_owned())),
         };
         let mark = match written {
@@ -269,9 +275,7 @@ async fn end(connection: Object) {
 
 /// An error that ended the transaction and left the connection alone.
 fn is_final_no(error: &Error) -> bool {
-    let severity = error
-        .as_db_error()
-        .and_then(|inner| inner.parsed_severity());
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
     severity == Some(Severity::Error)
 }
 

@@ -16,6 +16,7 @@ use enrollpay::store::{
 use super::Place;
 use super::sample::*;
 use super::suite::{commit, commit_step};
+use crate::support::eventually;
 use crate::support::postgres::{Database, Postgres};
 
 #[async_trait]
@@ -234,7 +235,7 @@ async fn a_silent_server_is_not_waited_for() {
     let server = Postgres::private();
     let database = server.database();
     let store = opened(&database).await;
-    assert_eq!(store.order(order_id(1)).await.unwrap().is_some(), false);
+    assert!(store.order(order_id(1)).await.unwrap().is_none());
     server.control().pause();
     let asked = Instant::now();
     let answer = store.order(order_id(1)).await;
@@ -303,4 +304,45 @@ async fn the_stores_clock_is_the_servers() {
     let before = told();
     let now = store.ping().await.unwrap().as_millis();
     assert!((before..=told()).contains(&now));
+}
+
+/// Two writers at once: the slower one's event, written first and committed last, does not come before
+/// a cursor that was given out meanwhile.
+#[tokio::test]
+async fn an_event_waits_for_those_that_may_come_before_it() {
+    let database = Postgres::shared().database();
+    let store: Arc<dyn Store> = Arc::new(opened(&database).await);
+    let url = database.url();
+    let (slow, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    slow.batch_execute("BEGIN; SELECT pg_current_xact_id()")
+        .await
+        .unwrap();
+
+    let mut write = creation(1);
+    write.outbox = vec![outbox(&write.order, 2)];
+    commit_step(&store, write).await.unwrap();
+    let told = async || {
+        let found = store.events_after(merchant_id(1), 0, &[], 9).await.unwrap();
+        found
+            .into_iter()
+            .map(|(_, event)| event.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told().await, vec![]);
+    let twin = format!(
+        "INSERT INTO outbox SELECT outbox_place(), '{}', merchant, order_id, version, kind, body,
+             body_digest, created_at, state, tries, next_at, note, changed_at, shard_hash
+         FROM outbox",
+        event_id(1)
+    );
+    slow.batch_execute(&twin).await.unwrap();
+    assert_eq!(told().await, vec![]);
+    slow.batch_execute("COMMIT").await.unwrap();
+    let both = eventually("both events", Duration::from_secs(20), async || {
+        Some(told().await).filter(|told| told.len() == 2)
+    });
+    assert_eq!(both.await, [event_id(1), event_id(2)]);
 }

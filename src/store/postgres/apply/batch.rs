@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::session::{Failure, Session};
 use super::statements as sql;
-use crate::order::{AttemptNumber, OrderId, Timestamp};
+use crate::order::{AttemptNumber, EventId, KeyId, MerchantId, OrderId, Timestamp};
 use crate::store::rows::integer;
 use crate::store::step::{MoneyRow, OrderStep, Rows, Step, actor_word, broken, delivery_word};
 use crate::store::{Fence, Write, shard_hash};
@@ -45,13 +45,13 @@ pub(super) enum Outcome {
 #[derive(PartialEq, Eq, Hash)]
 enum Key<'a> {
     Order(OrderId),
-    Nonce(crate::order::KeyId, &'a str),
-    Idempotency(crate::order::MerchantId, &'a str),
+    Nonce(KeyId, &'a str),
+    Idempotency(MerchantId, &'a str),
     Personal(OrderId, &'a str),
     Token([u8; 16]),
     OauthState([u8; 16]),
-    Event(crate::order::EventId),
-    KeyUsed(crate::order::KeyId),
+    Event(EventId),
+    Merchants(KeyId),
 }
 
 /// Steps that may be written at once, by their places in the group.
@@ -352,7 +352,7 @@ fn keys_of(step: &Step) -> Option<Vec<Key<'_>>> {
             Write::Token { hash, .. } => Key::Token(hash.0),
             Write::Personal { order, slot, .. } => Key::Personal(*order, slot),
             Write::OauthState(state) if state.used.is_none() => Key::OauthState(state.state_hash.0),
-            Write::KeyUsed { key, .. } => Key::KeyUsed(*key),
+            Write::KeyUsed { key, .. } => Key::Merchants(*key),
             Write::Delivery { event, .. } => Key::Event(*event),
             _ => return None,
         });

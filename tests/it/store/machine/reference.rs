@@ -200,7 +200,9 @@ impl Reference {
         }
         match order.attempts.last().map(|attempt| &attempt.phase) {
             Some(Phase::Shown) => Kind::Claim { payer: 1 },
-            Some(Phase::Scanned) => Kind::Pay { transaction: pick },
+            Some(Phase::Scanned) => Kind::Pay {
+                transaction: pick % 5,
+            },
             _ => Kind::Start,
         }
     }
@@ -402,14 +404,12 @@ impl Reference {
     fn event(&mut self, order: &Order, merchant: &str, event: &Event) -> Verdict {
         match event {
             Event::AttemptClaimed { attempt, .. } => {
-                if !self.claims.insert((order.id, attempt.get())) {
-                    return Err(Rejection::AlreadyClaimed);
-                }
+                let is_first = self.claims.insert((order.id, attempt.get()));
+                return is_first.then_some(()).ok_or(Rejection::AlreadyClaimed);
             }
             Event::MoneyCaptured { capture } => {
-                if !self.transactions.insert(capture.transaction_id.to_string()) {
-                    return Err(Rejection::CaptureKnown);
-                }
+                let is_first = self.transactions.insert(capture.transaction_id.to_string());
+                return is_first.then_some(()).ok_or(Rejection::CaptureKnown);
             }
             Event::RefundRequested {
                 refund,

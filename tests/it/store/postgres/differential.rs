@@ -166,15 +166,14 @@ impl School {
 
 /// Rules are named in each store's own words.
 fn in_short(verdicts: &[Result<(), Rejection>]) -> Vec<Result<(), Rejection>> {
-    let rule = String::new();
-    let short = |rejection: &Rejection| match rejection {
-        Rejection::RuleBroken { .. } => Rejection::RuleBroken { rule: rule.clone() },
-        other => other.clone(),
+    let short = |rejection| match rejection {
+        Rejection::RuleBroken { .. } => Rejection::RuleBroken {
+            rule: String::new(),
+        },
+        other => other,
     };
-    let verdicts = verdicts.iter();
-    verdicts
-        .map(|verdict| verdict.as_ref().map(|()| ()).map_err(short))
-        .collect()
+    let verdicts = verdicts.iter().cloned();
+    verdicts.map(|verdict| verdict.map_err(short)).collect()
 }
 
 #[tokio::test]
