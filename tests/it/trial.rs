@@ -16,7 +16,7 @@ use crate::support::process::{BINARY, Process, command};
 use crate::support::student::{Student, Wallet, Wechat};
 use crate::support::{client, eventually};
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// A killed node's lease, twice, and some time to act.
 const TAKEN_OVER: Duration = Duration::from_secs(40);
 const SHARDS: u32 = 64;
