@@ -16,7 +16,7 @@ use crate::support::process::{BINARY, Process, command};
 use crate::support::student::{Student, Wallet, Wechat};
 use crate::support::{client, eventually};
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// A killed node's lease, twice, and some time to act.
 const TAKEN_OVER: Duration = Duration::from_secs(40);
 const SHARDS: u32 = 64;
@@ -57,6 +57,9 @@ impl Trial {
         let own = folder.join("cluster");
         let mut up = script("up");
         up.args(["--binary", BINARY, "--folder"]).arg(&own);
+        // Two that start at once would find the same ones free.
+        let port = 10_000 + rand::random::<u16>() % 190 * 100;
+        up.args(["--port", &port.to_string()]);
         up.env("TMPDIR", folder);
         let mut up = Process::start(up, folder.join("log"));
         let said = eventually("the cluster", START, async || {
