@@ -1,6 +1,7 @@
 //! What only a server's writing can show: rights and rules, starts at the same time, answers that are
 //! lost, pools that are exhausted.
 
+mod bench;
 mod differential;
 mod outcome;
 
