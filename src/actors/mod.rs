@@ -103,7 +103,7 @@ pub enum OrdersError {
 }
 
 /// An order about to be made, with everything that is committed with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewOrder {
     pub id: crate::order::OrderId,
     pub terms: crate::order::Terms,

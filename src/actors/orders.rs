@@ -48,8 +48,21 @@ impl Orders {
         id
     }
 
-    /// Commits a new order. `Rejected(MerchantOrderNoTaken)` where the number is taken.
+    /// Commits a new order. `Rejected(MerchantOrderNoTaken)` where the number is taken. A node that owns
+    /// nothing yet has another make it.
     pub async fn create(&self, new: NewOrder) -> Result<Arc<StoredOrder>, OrdersError> {
+        let Some(peers) = &self.house.options.peers else {
+            return self.create_as_owner(new).await;
+        };
+        let shard = self.house.shard_of(new.id);
+        match self.create_as_owner(new.clone()).await {
+            Err(OrdersError::NoOwner) => peers.create(shard, new).await.map(Arc::new),
+            made => made,
+        }
+    }
+
+    /// What another node asks of us as the owner of what is to be made.
+    pub async fn create_as_owner(&self, new: NewOrder) -> Result<Arc<StoredOrder>, OrdersError> {
         let house = &self.house;
         if house.is_stopping() {
             return Err(OrdersError::Stopping);

@@ -6,8 +6,9 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::watch::Heard;
-use super::{OrdersError, Reply, Request};
+use super::{NewOrder, OrdersError, Reply, Request};
 use crate::order::OrderId;
+use crate::store::StoredOrder;
 
 /// Ways to the owners of orders that are not ours.
 #[async_trait]
@@ -21,6 +22,9 @@ pub trait Peers: Send + Sync + fmt::Debug {
         request: Request,
         asking: Asking,
     ) -> Result<Reply, OrdersError>;
+
+    /// Has the owner make an order, as [`Peers::tell`].
+    async fn create(&self, shard: u16, new: NewOrder) -> Result<StoredOrder, OrdersError>;
 
     /// Somebody here watches an order that is not ours: its owner should send us what is new of it,
     /// for as long as [`Orders::watches`](super::Orders::watches) says so. Does not wait.

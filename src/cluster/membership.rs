@@ -20,7 +20,7 @@ use crate::actors::Orders;
 use crate::actors::ownership::Ownership;
 use crate::clock::Clock;
 use crate::faults::crash_point;
-use crate::locks::{Acquired, Locks};
+use crate::locks::{Acquired, Held, Locks};
 use crate::random::Random;
 use crate::store::{
     Fence, InstanceRow, Rejection, ShardRow, Store, StoreError, Transaction, Write,
@@ -235,6 +235,11 @@ impl Membership {
             .collect();
         self.forget_the_dead(&instances).await?;
 
+        if !self.locks_answered.load(Ordering::Acquire) {
+            // Where everything is another's, nothing else would ask them.
+            let answered = self.parts.locks.holder(&lock_name(0)).await != Held::Unknown;
+            self.locks_answered.store(answered, Ordering::Release);
+        }
         self.drop_what_was_taken(&rows, orders).await;
         // While the locks are silent nobody could take what is given away.
         if self.renew().await {

@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::{Asking, Heard, News, OrdersError, Reply, Request};
 use crate::order::OrderId;
+use crate::store::StoredOrder;
 
 /// The most that is read of a body, on both sides.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 
+pub(super) const ORDERS: &str = "/orders";
 pub(super) const WATCH: &str = "/watch";
 pub(super) const NEWS: &str = "/news";
 pub(super) const CHANGED: &str = "/changed";
@@ -27,6 +29,9 @@ pub struct Told {
 
 /// What the owner answers.
 pub type Answered = Result<Reply, OrdersError>;
+
+/// What the owner answers who is to make an order.
+pub type Made = Result<StoredOrder, OrdersError>;
 
 /// The sender's pages show these orders: it is told what is new of them for so long.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use secrecy::SecretString;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -20,13 +21,14 @@ use super::auth::{Door, Key, PROOF, Stamp};
 use super::directory::Directory;
 use super::membership::{Membership, Neighbours};
 use super::messages::{
-    Answered, BODY_LIMIT, CHANGED, NEWS, NewsItem, Told, WATCH, Watched, command_path,
+    Answered, BODY_LIMIT, CHANGED, Made, NEWS, NewsItem, ORDERS, Told, WATCH, Watched, command_path,
 };
 use super::post::{Kind, Post, TTL, dropped};
-use crate::actors::{self, Asking, News, Orders, OrdersError, Reply, Request};
+use crate::actors::{self, Asking, NewOrder, News, Orders, OrdersError, Reply, Request};
 use crate::clock::Clock;
 use crate::order::OrderId;
 use crate::random::Random;
+use crate::store::StoredOrder;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A command's whole call.
@@ -199,6 +201,59 @@ impl Peers {
     }
 }
 
+/// What an owner is asked to do, there or here.
+#[async_trait]
+trait Errand: Send + Sync {
+    type Message: Serialize + Sync;
+    type Answer: DeserializeOwned + Send;
+    fn path(&self) -> String;
+    fn message(&self) -> &Self::Message;
+    async fn here(&self, orders: &Orders) -> Result<Self::Answer, OrdersError>;
+}
+
+struct Telling {
+    id: OrderId,
+    told: Told,
+}
+
+#[async_trait]
+impl Errand for Telling {
+    type Message = Told;
+    type Answer = Reply;
+
+    fn path(&self) -> String {
+        command_path(self.id)
+    }
+
+    fn message(&self) -> &Told {
+        &self.told
+    }
+
+    async fn here(&self, orders: &Orders) -> Answered {
+        let Told { asking, request } = self.told.clone();
+        orders.tell_as_owner(self.id, request, asking).await
+    }
+}
+
+#[async_trait]
+impl Errand for NewOrder {
+    type Message = Self;
+    type Answer = StoredOrder;
+
+    fn path(&self) -> String {
+        ORDERS.to_owned()
+    }
+
+    fn message(&self) -> &Self {
+        self
+    }
+
+    async fn here(&self, orders: &Orders) -> Made {
+        let made = orders.create_as_owner(self.clone()).await;
+        made.map(Arc::unwrap_or_clone)
+    }
+}
+
 #[async_trait]
 impl actors::Peers for Peers {
     async fn tell(
@@ -208,7 +263,12 @@ impl actors::Peers for Peers {
         request: Request,
         asking: Asking,
     ) -> Result<Reply, OrdersError> {
-        self.0.tell(shard, id, request, asking).await
+        let told = Told { asking, request };
+        self.0.ask_owner(shard, Telling { id, told }).await
+    }
+
+    async fn create(&self, shard: u16, new: NewOrder) -> Result<StoredOrder, OrdersError> {
+        self.0.ask_owner(shard, new).await
     }
 
     fn watch(&self, shard: u16, id: OrderId) {
@@ -278,28 +338,24 @@ impl Inner {
         owner.filter(|(who, _)| *who != self.instance)
     }
 
-    async fn tell(
+    /// Asks the shard's owner, or ourselves should we have become it: for as long as it is certain that
+    /// none has begun.
+    async fn ask_owner<E: Errand>(
         self: &Arc<Self>,
         shard: u16,
-        id: OrderId,
-        request: Request,
-        asking: Asking,
-    ) -> Result<Reply, OrdersError> {
+        errand: E,
+    ) -> Result<E::Answer, OrdersError> {
         let Ok(_under_way) = self.under_way.try_acquire() else {
             return Err(OrdersError::Overloaded {
                 retry_after_seconds: 1,
             });
         };
-        let path = command_path(id);
-        let told = Told { asking, request };
         let until = Instant::now() + PATIENCE;
         let mut asked: Option<(u128, Instant)> = None;
         loop {
             let orders = self.orders().ok_or(OrdersError::NoOwner)?;
             if orders.ownership().owns(shard) {
-                // It has become ours.
-                let request = told.request.clone();
-                match orders.tell_as_owner(id, request, asking).await {
+                match errand.here(&orders).await {
                     Err(OrdersError::NoOwner) => {}
                     answered => return answered,
                 }
@@ -307,13 +363,15 @@ impl Inner {
                 && asked.is_none_or(|(who, at)| who != owner.0 || at.elapsed() >= ASK_AGAIN)
             {
                 let who = owner.0;
-                match self.post_to(owner, &path, &told, CALL_TIMEOUT).await {
-                    Sent::Answered(body) => match serde_json::from_slice::<Answered>(&body) {
+                let path = errand.path();
+                let sent = self.post_to(owner, &path, errand.message(), CALL_TIMEOUT);
+                match sent.await {
+                    Sent::Answered(body) => match serde_json::from_slice(&body) {
                         // It has not begun either.
                         Ok(Err(OrdersError::NoOwner | OrdersError::Stopping)) => {}
                         Ok(answered) => return answered,
                         Err(error) => {
-                            tracing::error!(order = %id, %error, "another node's answer is not readable");
+                            tracing::error!(shard, %error, "another node's answer is not readable");
                             return Err(OrdersError::ActorLost);
                         }
                     },
@@ -564,6 +622,7 @@ fn kind(path: &str) -> &'static str {
         WATCH => "watch",
         NEWS => "news",
         CHANGED => "changed",
+        ORDERS => "create",
         _ => "command",
     }
 }

@@ -15,9 +15,11 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::auth::{PROOF, Refused, Stamp};
-use super::messages::{Answered, BODY_LIMIT, CHANGED, NEWS, NewsItem, Told, WATCH, Watched};
+use super::messages::{
+    Answered, BODY_LIMIT, CHANGED, Made, NEWS, NewsItem, ORDERS, Told, WATCH, Watched,
+};
 use super::peers::{Inner, Peers};
-use crate::actors::{Orders, OrdersError};
+use crate::actors::{NewOrder, Orders, OrdersError};
 use crate::order::OrderId;
 
 /// A request's head must be here within this.
@@ -35,6 +37,7 @@ impl Peers {
         let app = move || {
             App::new()
                 .app_data(inner.clone())
+                .route(ORDERS, web::post().to(create))
                 .route("/orders/{id}/commands", web::post().to(command))
                 .route(WATCH, web::post().to(watch))
                 .route(NEWS, web::post().to(news))
@@ -176,6 +179,20 @@ async fn command(request: HttpRequest, payload: Payload) -> HttpResponse {
         Err(_) => Err(OrdersError::ActorLost),
     };
     heard.answer(&answered)
+}
+
+/// Makes an order as its owner.
+async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
+    let heard = match Heard::<NewOrder>::of(&request, payload).await {
+        Ok(heard) => heard,
+        Err(refused) => return refused,
+    };
+    let made = heard.orders.create_as_owner(heard.message.clone());
+    let made: Made = match tokio::time::timeout_at(heard.until, made).await {
+        Ok(made) => made.map(Arc::unwrap_or_clone),
+        Err(_) => Err(OrdersError::ActorLost),
+    };
+    heard.answer(&made)
 }
 
 async fn watch(request: HttpRequest, payload: Payload) -> HttpResponse {
