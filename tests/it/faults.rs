@@ -10,6 +10,7 @@
     reason = "real processes live in real time"
 )]
 
+mod kills;
 mod locks;
 mod nodes;
 mod partitions;
