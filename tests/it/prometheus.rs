@@ -39,6 +39,12 @@ const HEALTHY_IS_ABSENT: &[(&str, &str)] = &[
         "enrollpay_shard_handover_seconds",
         "the node runs until the end",
     ),
+    ("enrollpay_peer_calls_total", "there is no other node"),
+    (
+        "enrollpay_peer_call_duration_seconds",
+        "there is no other node",
+    ),
+    ("enrollpay_peer_refused_total", "there is no other node"),
 ];
 
 /// Metrics that are there and 0 as long as all is well, or at rest.
@@ -59,6 +65,11 @@ const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
         "one node shares its limits with nobody",
     ),
     ("enrollpay_shards_lost_total", "there is no other node"),
+    ("enrollpay_peer_news_dropped_total", "there is no other node"),
+    (
+        "enrollpay_store_retries_total",
+        "the embedded store has one writer",
+    ),
     ("enrollpay_payments_late_total", "nobody paid late"),
     ("enrollpay_payments_duplicate_total", "nobody paid twice"),
     ("enrollpay_actor_restarts_total", "nothing panicked"),
