@@ -301,6 +301,9 @@ impl Orders {
         if done.committed
             && let Some(stored) = &done.stored
         {
+            if matches!(request.command, Command::Capture(_)) {
+                crash_point("c8");
+            }
             house.announce(shard, id, stored.order.version);
         }
         done.answered
