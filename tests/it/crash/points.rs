@@ -42,6 +42,7 @@ async fn arm(world: &World, point: &str) {
     for node in world.nodes() {
         node.ready().await;
     }
+    world.settled().await;
 }
 
 /// Tells the story on nodes that were armed. Whichever dies is started again, until the story is over

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{LEASE, shared_out, two_nodes, until_metric};
+use super::{LEASE, two_nodes, until_metric};
 use crate::support::story::{meanwhile, seed};
 
 const OWNED: &str = "enrollpay_shards_owned";
@@ -50,7 +50,7 @@ async fn kills_under_load() {
     let ((), told) = meanwhile(&world, 4, seed, fault).await;
     println!("{kills} kills, {told} orders told");
     assert!(told >= kills / 4, "too little happened: {told}");
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }
 
@@ -69,11 +69,11 @@ async fn shards_are_nobodys_for_a_short_while() {
         goes.kill9().await;
         let after_a_kill = taken().await;
         goes.restart().await;
-        shared_out(&world).await;
+        world.settled().await;
         let (status, after_a_word) = tokio::join!(goes.terminate(), taken());
         assert_eq!(status.code(), Some(0));
         goes.restart().await;
-        shared_out(&world).await;
+        world.settled().await;
         println!(
             "lease {LEASE:?}: taken over {after_a_kill:?} after a kill, {after_a_word:?} after SIGTERM"
         );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LEASE, PATIENCE, cluster, nobody_sees_it, shared_out, two_nodes, until_metric};
+use super::{LEASE, PATIENCE, cluster, nobody_sees_it, two_nodes, until_metric};
 use crate::support::eventually;
 use crate::support::story::{meanwhile, seed};
 
@@ -43,7 +43,7 @@ async fn without_redis_owners_go_on_and_nobody_begins() {
         until_metric(first, UNANSWERED, |unanswered| unanswered == 0).await;
     };
     meanwhile(&world, 2, seed(), fault).await;
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }
 
@@ -91,7 +91,7 @@ async fn a_redis_paused_past_the_lease_takes_no_shard() {
         }
     };
     meanwhile(&world, 2, seed(), fault).await;
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }
 
@@ -118,6 +118,6 @@ async fn without_redis_a_dead_owners_shards_are_taken_by_the_stores_clock() {
         cluster(&world).heal();
     };
     meanwhile(&world, 4, seed(), fault).await;
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }

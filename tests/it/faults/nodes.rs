@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::{LEASE, PATIENCE, cluster, shared_out, two_nodes, two_nodes_with, until_metric};
+use super::{LEASE, PATIENCE, cluster, two_nodes, two_nodes_with, until_metric};
 use crate::support::story::{meanwhile, seed};
 use crate::support::student::{Alipay, Student, Wechat};
 use crate::support::{World, client, eventually};
@@ -46,7 +46,7 @@ async fn a_sleepers_writes_are_refused() {
             };
             tokio::join!(join_all(visits), wake);
             cluster(&world).heal();
-            shared_out(&world).await;
+            world.settled().await;
             if stale().await > 0 {
                 break;
             }
@@ -79,7 +79,7 @@ async fn sigterm_hands_over_at_once() {
             assert!(began.elapsed() < Duration::from_secs(11));
             assert!(handed_over < Duration::from_secs(3), "{handed_over:?}");
             leaves.restart().await;
-            shared_out(&world).await;
+            world.settled().await;
         }
     };
     let ((), told) = meanwhile(&world, 6, seed(), fault).await;
@@ -131,7 +131,7 @@ async fn with_a_clock(world: &World, folder: &Path) -> WallClock {
     node.terminate().await;
     node.launch(&clock.environment());
     node.ready().await;
-    shared_out(world).await;
+    world.settled().await;
     clock
 }
 

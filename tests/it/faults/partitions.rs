@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{LEASE, cluster, links, shared_out, two_nodes};
+use super::{LEASE, cluster, links, two_nodes};
 use crate::support::World;
 use crate::support::proxy::{Proxy, Toxic, Way};
 use crate::support::story::{meanwhile, seed};
@@ -60,7 +60,7 @@ async fn every_cut(node: usize) {
             let ((held, ()), told) = meanwhile(&world, 3, seed(), fault).await;
             assert!(held > 0, "{name} {how:?} held nothing");
             println!("{name} {how:?}: {held} held, {told} orders told");
-            shared_out(&world).await;
+            world.settled().await;
         }
     }
     world.finish().await;
@@ -103,6 +103,6 @@ async fn lines_are_cut_and_healed_in_any_order() {
     meanwhile(&world, 4, seed, fault).await;
     let bitten = all.iter().filter(|(_, line)| line.held() > 0).count();
     assert!(bitten >= 4, "only {bitten} lines held anything");
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }

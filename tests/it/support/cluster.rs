@@ -15,7 +15,7 @@ use super::proxy::Proxy;
 use super::redis::RedisServer;
 
 /// Few and short, so that hand-overs are part of a test's minute.
-const SHARDS: &str = "8";
+pub const SHARDS: u64 = 8;
 const LEASE_SECONDS: &str = "2";
 
 /// What the nodes share.
@@ -176,7 +176,7 @@ impl Addresses {
             ("CLUSTER__LISTEN", self.listen.to_string()),
             ("CLUSTER__INTERNAL_URL", self.internal.clone()),
             ("CLUSTER__SECRET", secrets.cluster.clone()),
-            ("CLUSTER__SHARDS", SHARDS.to_owned()),
+            ("CLUSTER__SHARDS", SHARDS.to_string()),
             ("CLUSTER__LEASE_SECONDS", LEASE_SECONDS.to_owned()),
             ("SECRETS__FIELD_KEYS", format!("1:{}", secrets.field)),
             ("SECRETS__INDEX_KEY", secrets.index.clone()),

@@ -66,6 +66,8 @@ pub fn client() -> reqwest::Client {
 
 /// How long an attempt, its closing and its refund may take to end.
 const REST: Duration = Duration::from_secs(90);
+/// Many leases.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// Which store and which locks: they come in pairs (contract §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +174,7 @@ impl World {
             Some(cluster) => merchant.at(&cluster.origin()),
         };
         let mut nodes = nodes.into_iter();
-        Self {
+        let world = Self {
             gateway: nodes.next().unwrap(),
             peers: nodes.collect(),
             cluster,
@@ -180,7 +182,25 @@ impl World {
             receiver,
             merchant,
             folder,
+        };
+        world.settled().await;
+        world
+    }
+
+    /// Waits until every shard has its owner, and each node its share: then no order changes hands.
+    pub async fn settled(&self) {
+        if self.cluster.is_none() {
+            return;
         }
+        eventually("shards on every node", SETTLED, async || {
+            let mut owned = Vec::new();
+            for node in self.nodes() {
+                owned.push(node.metric("enrollpay_shards_owned", &[]).await);
+            }
+            let all = owned.iter().sum::<u64>() == cluster::SHARDS;
+            (all && !owned.contains(&0)).then_some(())
+        })
+        .await;
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &Gateway> {
