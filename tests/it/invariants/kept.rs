@@ -123,7 +123,11 @@ fn cell(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
         ValueRef::Text(text) => Some(std::str::from_utf8(text).unwrap().to_owned()),
-        ValueRef::Blob(bytes) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        ValueRef::Blob(bytes) => {
+            let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+            let digits = halves.map(|half| char::from_digit(half.into(), 16));
+            Some(digits.map(Option::unwrap).collect())
+        }
         ValueRef::Real(number) => panic!("a broken number: {number}"),
     }
 }
