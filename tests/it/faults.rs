@@ -35,7 +35,7 @@ async fn two_nodes() -> World {
 
 /// The same with settings of PostgreSQL's, and of both nodes.
 async fn two_nodes_with(postgres: &[(&str, &str)], environment: &[(&str, &str)]) -> World {
-    let cluster = Cluster::breakable(2, Postgres::private_with(postgres));
+    let cluster = Cluster::breakable(2, &Postgres::private_with(postgres));
     let world = World::cluster(cluster, environment).await;
     shared_out(&world).await;
     world

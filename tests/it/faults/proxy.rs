@@ -86,7 +86,8 @@ async fn a_healthy_line_passes_bytes_and_ends() {
     let (mut from, mut to) = stream.into_split();
     let mut back = vec![0; much.len()];
     let (sent, read) = tokio::join!(to.write_all(&much), from.read_exact(&mut back));
-    (sent.unwrap(), read.unwrap());
+    sent.unwrap();
+    read.unwrap();
     assert_eq!(back, much);
     drop(to);
     let end = from.read(&mut back).await.unwrap();

@@ -231,7 +231,7 @@ async fn a_full_disk_stops_all_and_loses_nothing() {
         return;
     };
     let postgres = Postgres::private_in(disk.folder(), &[("max_wal_size", "48MB")]);
-    let world = World::cluster(Cluster::breakable(2, postgres), &[]).await;
+    let world = World::cluster(Cluster::breakable(2, &postgres), &[]).await;
     let server = cluster(&world).database.server.control();
     let asked = world.ask(Wechat).await;
     let fault = async {
@@ -290,8 +290,8 @@ async fn a_deadlock_is_tried_again() {
         client.batch_execute(&hold).await.unwrap();
         join_all(asked.iter().map(|one| world.simulators.pay(&one.trade))).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let list = others.join("', '");
-        let look = format!("SELECT id FROM orders WHERE id IN ('{list}') FOR UPDATE SKIP LOCKED");
+        let joined = others.join("', '");
+        let look = format!("SELECT id FROM orders WHERE id IN ('{joined}') FOR UPDATE SKIP LOCKED");
         let free = client.simple_query(&look).await.unwrap();
         let free: Vec<String> = free
             .iter()

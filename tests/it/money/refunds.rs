@@ -41,8 +41,8 @@ async fn agree(world: &World, asked: &Asked, amounts: &[i64]) {
     assert_eq!(events.len(), amounts.len(), "{}", asked.order);
 }
 
-async fn the_whole_and_parts_go_back_by_either_wallet(pair: Pair) {
-    let world = World::on(pair, &[]).await;
+async fn the_whole_and_parts_go_back_by_either_wallet(on: Pair) {
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet, amounts: &[i64]| {
         let paid = world.paid(wallet).await;
         let mut made = Vec::new();
@@ -89,7 +89,7 @@ async fn the_whole_and_parts_go_back_by_either_wallet(pair: Pair) {
 }
 
 /// F19: it took effect, and the answer is lost. F20: it did not, or the answer proves nothing.
-async fn a_refund_call_without_an_answer_makes_one_refund(pair: Pair) {
+async fn a_refund_call_without_an_answer_makes_one_refund(on: Pair) {
     const FAULTS: [&str; 10] = [
         "timeout_after",
         "reset_after",
@@ -102,7 +102,7 @@ async fn a_refund_call_without_an_answer_makes_one_refund(pair: Pair) {
         "wrong_signature",
         "truncated_body",
     ];
-    let world = World::on(pair, &[]).await;
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet, fault: &str| {
         let paid = world.paid(wallet).await;
         let rule = json!({
@@ -126,8 +126,8 @@ async fn a_refund_call_without_an_answer_makes_one_refund(pair: Pair) {
 }
 
 /// WeChat Pay accepts a refund first and tells its end later, if it does.
-async fn the_end_of_a_refund_is_found_whenever_it_is_told(pair: Pair) {
-    let world = World::on(pair, &[]).await;
+async fn the_end_of_a_refund_is_found_whenever_it_is_told(on: Pair) {
+    let world = World::on(on, &[]).await;
     let never = async {
         let paid = world.paid(Wechat).await;
         let lost = json!({
@@ -177,8 +177,8 @@ fn open(world: &World, order: &str) -> Vec<Value> {
     rows
 }
 
-async fn money_that_the_payers_account_cannot_take_goes_another_way(pair: Pair) {
-    let world = World::on(pair, &[]).await;
+async fn money_that_the_payers_account_cannot_take_goes_another_way(on: Pair) {
+    let world = World::on(on, &[]).await;
     let cards = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = cards.path().join(name);
@@ -231,8 +231,8 @@ async fn money_that_the_payers_account_cannot_take_goes_another_way(pair: Pair) 
     world.finish().await;
 }
 
-async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(pair: Pair) {
-    let world = World::on(pair, &[]).await;
+async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(on: Pair) {
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet| {
         let paid = world.paid(wallet).await;
         let rule = json!({
@@ -280,8 +280,8 @@ async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(pair: Pair) {
 }
 
 /// Somebody gives money back in the provider's own console.
-async fn a_refund_past_these_books_calls_a_person_and_changes_nothing(pair: Pair) {
-    let world = World::on(pair, &[]).await;
+async fn a_refund_past_these_books_calls_a_person_and_changes_nothing(on: Pair) {
+    let world = World::on(on, &[]).await;
     let paid = world.paid(Alipay).await;
     let asked = json!({
         "wallet": "alipay", "out_trade_no": paid.trade, "amount": 500, "notify": true,

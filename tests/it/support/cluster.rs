@@ -48,11 +48,11 @@ impl Cluster {
         let database = Postgres::shared().database();
         let store = database.url();
         let nodes = (0..nodes).map(|_| Addresses::new(&store, &locks));
-        Self::of(database, redis, Vec::new(), nodes.collect())
+        Self::of(database, redis, Vec::new(), &nodes.collect::<Vec<_>>())
     }
 
     /// On servers of its own, with a proxy in every line.
-    pub fn breakable(nodes: usize, postgres: Arc<Postgres>) -> Self {
+    pub fn breakable(nodes: usize, postgres: &Arc<Postgres>) -> Self {
         let redis = RedisServer::private();
         let database = postgres.database();
         let (mut links, mut addresses) = (Vec::new(), Vec::new());
@@ -69,21 +69,21 @@ impl Cluster {
             links.push(link);
             addresses.push(node);
         }
-        Self::of(database, redis, links, addresses)
+        Self::of(database, redis, links, &addresses)
     }
 
     fn of(
         database: Database,
         redis: Arc<RedisServer>,
         links: Vec<Links>,
-        nodes: Vec<Addresses>,
+        nodes: &[Addresses],
     ) -> Self {
         let public: Vec<SocketAddr> = nodes.iter().map(|node| node.public).collect();
         let balancer = Proxy::before(&public);
         let secrets = Secrets::new();
         let origin = format!("http://{}", balancer.address());
         let nodes = (1..)
-            .zip(&nodes)
+            .zip(nodes)
             .map(|(number, node)| node.environment(number, &origin, &secrets))
             .collect();
         Self {
