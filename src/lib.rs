@@ -15,6 +15,9 @@
 //! state and outbox in one transaction together with its neighbours', and only then answers and lets
 //! the effects leave; their results come back as commands.
 //!
+//! Several nodes share the orders by shards: [`cluster`] knows who lives and who owns what; a command that
+//! comes to another node takes one hop, a fact is recorded where it is heard.
+//!
 //! Where to start reading: [`order`] (what may happen), [`order::decide()`] (what it means),
 //! [`actors`] (how it is carried out), [`store`] (what is refused).
 //!

@@ -15,6 +15,7 @@ use super::line::{Line, Parked, Room};
 use super::messages::Tell;
 use super::options::{Options, Parts};
 use super::peers::News;
+use super::recording::Recordings;
 use super::shard::Shard;
 use super::watch::{Board, Heard};
 use crate::order::{AccountId, OrderId};
@@ -53,6 +54,7 @@ pub(super) struct House {
     pub restarts: AtomicU64,
     /// Provider calls that wait or are under way.
     pub calls: AtomicUsize,
+    pub recordings: Recordings,
     /// An order left memory.
     pub left: Notify,
     /// There may be something due that nobody looks for yet.

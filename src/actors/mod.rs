@@ -29,6 +29,7 @@ mod orders;
 pub mod ownership;
 mod pace;
 mod peers;
+mod recording;
 mod requests;
 mod reread;
 mod shard;

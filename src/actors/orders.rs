@@ -297,7 +297,12 @@ impl Orders {
         let Some(_permit) = admission.admit(Class::Fact) else {
             return Err(overloaded());
         };
-        let done = carry_out(house, shard, id, None, request, None).await;
+        let turn = house.recordings.turn(id);
+        let mut known = turn.lock().await;
+        let done = carry_out(house, shard, id, known.take(), request, None).await;
+        known.clone_from(&done.stored);
+        drop(known);
+        house.recordings.leave(id, turn);
         if done.committed
             && let Some(stored) = &done.stored
         {

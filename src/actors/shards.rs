@@ -16,6 +16,7 @@ use super::house::{House, Thread};
 use super::line::{Line, Parked};
 use super::messages::Close;
 use super::options::{Options, Parts};
+use super::recording::Recordings;
 use super::shard::Shard;
 use super::watch::Board;
 use super::{Orders, reread, sweep};
@@ -114,6 +115,7 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         live_total: AtomicUsize::new(0),
         restarts: AtomicU64::new(0),
         calls: AtomicUsize::new(0),
+        recordings: Recordings::default(),
         left: Notify::new(),
         look: Notify::new(),
         options,

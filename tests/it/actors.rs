@@ -843,7 +843,7 @@ async fn an_earlier_owner_cannot_write_but_a_capture_is_a_fact() {
 async fn a_shard_that_another_instance_holds_is_not_taken() {
     let bench = Bench::new();
     let locks = Arc::new(MemoryLocks::new());
-    locks.acquire("shard:0", 99, Duration::from_secs(60)).await;
+    locks.acquire("shard:0", 99, Duration::from_mins(1)).await;
     let refused = joined(&bench, 1, locks.clone()).await;
     assert!(matches!(refused, Err(JoinError::Held { shard: 0 })));
     locks.release("shard:0", 99).await;

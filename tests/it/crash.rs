@@ -24,12 +24,12 @@ mod points;
 on_either_pair!(ten_kills_under_load, the_countdown_goes_on_through_a_kill);
 
 /// F2: any moment will do.
-async fn ten_kills_under_load(which: Pair) {
+async fn ten_kills_under_load(on: Pair) {
     const KILLS: u32 = 10;
     const STUDENTS: u64 = 4;
     let seed = seed();
     let mut dice = StdRng::seed_from_u64(seed);
-    let world = World::on(which, &[]).await;
+    let world = World::on(on, &[]).await;
     let nodes: Vec<_> = world.nodes().collect();
     let kills = async {
         for _ in 0..KILLS {
@@ -46,8 +46,8 @@ async fn ten_kills_under_load(which: Pair) {
 }
 
 /// Q3: no restart gives a code more time.
-async fn the_countdown_goes_on_through_a_kill(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn the_countdown_goes_on_through_a_kill(on: Pair) {
+    let world = World::on(on, &[]).await;
     let order = world.merchant.create().await;
     let id = order["id"].as_str().unwrap();
     let page = order["cashier_url"].as_str().unwrap().to_owned();

@@ -36,7 +36,21 @@ async fn two_nodes() -> World {
 /// The same with settings of PostgreSQL's, and of both nodes.
 async fn two_nodes_with(postgres: &[(&str, &str)], environment: &[(&str, &str)]) -> World {
     let cluster = Cluster::breakable(2, &Postgres::private_with(postgres));
-    World::cluster(cluster, environment).await
+    let world = World::cluster(cluster, environment).await;
+    shared_out(&world).await;
+    world
+}
+
+/// Waits until every shard has an owner and each node has some.
+async fn shared_out(world: &World) {
+    eventually("shards on both nodes", PATIENCE, async || {
+        let mut owned = Vec::new();
+        for node in world.nodes() {
+            owned.push(node.metric("enrollpay_shards_owned", &[]).await);
+        }
+        (owned.iter().all(|shards| *shards > 0) && owned.iter().sum::<u64>() == 8).then_some(())
+    })
+    .await;
 }
 
 fn cluster(world: &World) -> &Cluster {

@@ -54,8 +54,8 @@ fn id(order: &Value) -> String {
     order["id"].as_str().unwrap().to_owned()
 }
 
-async fn from_order_to_verified_webhook_by_either_wallet(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn from_order_to_verified_webhook_by_either_wallet(on: Pair) {
+    let world = World::on(on, &[]).await;
     for wallet in BOTH {
         let order = world.merchant.create().await;
         let order = id(&order);
@@ -113,8 +113,8 @@ async fn from_order_to_verified_webhook_by_either_wallet(which: Pair) {
     world.finish().await;
 }
 
-async fn a_payment_without_any_notice_is_found(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn a_payment_without_any_notice_is_found(on: Pair) {
+    let world = World::on(on, &[]).await;
     for wallet in BOTH {
         let rule =
             json!({ "operation": operation(wallet, "notice"), "fault": "lost", "count": null });
@@ -148,8 +148,8 @@ async fn a_payment_without_any_notice_is_found(which: Pair) {
     world.finish().await;
 }
 
-async fn one_code_one_payer(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn one_code_one_payer(on: Pair) {
+    let world = World::on(on, &[]).await;
     for wallet in BOTH {
         let order = id(&world.merchant.create().await);
         let attempt = world.merchant.start(&order).await;
@@ -195,8 +195,8 @@ async fn one_code_one_payer(which: Pair) {
     world.finish().await;
 }
 
-async fn a_new_code_ends_the_old_trade_first(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn a_new_code_ends_the_old_trade_first(on: Pair) {
+    let world = World::on(on, &[]).await;
     for wallet in BOTH {
         // The old trade is closed there before the new code is handed out.
         let old = world.ask(wallet).await;
@@ -243,8 +243,8 @@ async fn a_new_code_ends_the_old_trade_first(which: Pair) {
     world.finish().await;
 }
 
-async fn a_code_ends_with_its_time(which: Pair) {
-    let world = World::on(which, &[("ORDER__QR_SECONDS", "10")]).await;
+async fn a_code_ends_with_its_time(on: Pair) {
+    let world = World::on(on, &[("ORDER__QR_SECONDS", "10")]).await;
     let unscanned = id(&world.merchant.create().await);
     let shown = world.merchant.start(&unscanned).await;
     let only_scanned = id(&world.merchant.create().await);
@@ -289,8 +289,8 @@ async fn a_code_ends_with_its_time(which: Pair) {
     world.finish().await;
 }
 
-async fn cancelling_tells_the_providers_word(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn cancelling_tells_the_providers_word(on: Pair) {
+    let world = World::on(on, &[]).await;
     let cancel = |order: &str| format!("/v1/orders/{order}/cancel");
 
     // Nobody scanned; somebody had the trade made: closed, at once.
@@ -356,8 +356,8 @@ async fn cancelling_tells_the_providers_word(which: Pair) {
     world.finish().await;
 }
 
-async fn notices_come_late_twice_and_out_of_order(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn notices_come_late_twice_and_out_of_order(on: Pair) {
+    let world = World::on(on, &[]).await;
     let rules = [
         json!({ "fault": "lost", "count": 2 }),
         json!({ "fault": "delayed", "delay_ms": 1500 }),
@@ -409,8 +409,8 @@ async fn notices_come_late_twice_and_out_of_order(which: Pair) {
     world.finish().await;
 }
 
-async fn spoiled_notices_pay_nothing(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn spoiled_notices_pay_nothing(on: Pair) {
+    let world = World::on(on, &[]).await;
     let refused = [
         (Wechat, "forged"),
         (Wechat, "unsigned"),
@@ -489,8 +489,8 @@ const BEFORE_AND_AFTER: [&str; 9] = [
     "html502_after",
 ];
 
-async fn an_order_call_without_an_answer_makes_one_trade(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn an_order_call_without_an_answer_makes_one_trade(on: Pair) {
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet, fault: &str| {
         let order = id(&world.merchant.create().await);
         let (_, mut student) = world.scan(&order, wallet).await;
@@ -524,8 +524,8 @@ async fn an_order_call_without_an_answer_makes_one_trade(which: Pair) {
     world.finish().await;
 }
 
-async fn a_close_without_an_answer_ends_all_the_same(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn a_close_without_an_answer_ends_all_the_same(on: Pair) {
+    let world = World::on(on, &[]).await;
     let more = ["close_lies", "unsigned", "wrong_signature"];
     let one = async |wallet: Wallet, what: &str, fault: &str| {
         let asked = world.ask(wallet).await;
@@ -570,11 +570,11 @@ async fn a_close_without_an_answer_ends_all_the_same(which: Pair) {
 }
 
 /// F23: a thousand copies of one signed notice at once are one payment.
-async fn a_thousand_copies_of_a_notice_are_one_payment(which: Pair) {
+async fn a_thousand_copies_of_a_notice_are_one_payment(on: Pair) {
     const COPIES: usize = 1_000;
     let front = Front::start();
     let origin = front.origin();
-    let world = World::on(which, &[("SERVER__PUBLIC_URL", origin.as_str())]).await;
+    let world = World::on(on, &[("SERVER__PUBLIC_URL", origin.as_str())]).await;
     front.lead_to(&world.merchant.origin);
     let asked = world.ask(Wechat).await;
     let before = world.merchant.order(&asked.order).await;
@@ -591,7 +591,7 @@ async fn a_thousand_copies_of_a_notice_are_one_payment(which: Pair) {
         for copy in copies {
             let copy = copy.expect("an answer to every copy");
             // A server that has no connection left in time says so, and the provider comes again.
-            if which != Pair::Sqlite && copy.status == 503 {
+            if on != Pair::Sqlite && copy.status == 503 {
                 left += 1;
             } else {
                 answers.insert((copy.status, copy.body));
@@ -621,8 +621,8 @@ async fn a_thousand_copies_of_a_notice_are_one_payment(which: Pair) {
     world.finish().await;
 }
 
-async fn late_money_goes_back_once(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn late_money_goes_back_once(on: Pair) {
+    let world = World::on(on, &[]).await;
     let late = world.late_payment().await;
     let told = world
         .receiver
@@ -644,8 +644,8 @@ async fn late_money_goes_back_once(which: Pair) {
 
 /// A provider whose word was false lets two codes be paid: the second payment goes back, once, though
 /// the first calls for it get no answer.
-async fn a_second_payment_goes_back_once(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn a_second_payment_goes_back_once(on: Pair) {
+    let world = World::on(on, &[]).await;
     let order = id(&world.merchant.create().await);
     let (_, mut student) = world.scan(&order, Wechat).await;
     let first = trade_number(&order, 1);
@@ -697,8 +697,8 @@ async fn a_second_payment_goes_back_once(which: Pair) {
     world.finish().await;
 }
 
-async fn what_was_answered_is_answered_again_after_a_restart(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn what_was_answered_is_answered_again_after_a_restart(on: Pair) {
+    let world = World::on(on, &[]).await;
     let body = new_order(&json!({}));
     let first = world.merchant.insist("/v1/orders", &body, "order-1").await;
     let order = id(&first.expect(201));

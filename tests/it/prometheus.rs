@@ -65,7 +65,10 @@ const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
         "one node shares its limits with nobody",
     ),
     ("enrollpay_shards_lost_total", "there is no other node"),
-    ("enrollpay_peer_news_dropped_total", "there is no other node"),
+    (
+        "enrollpay_peer_news_dropped_total",
+        "there is no other node",
+    ),
     (
         "enrollpay_store_retries_total",
         "the embedded store has one writer",

@@ -233,6 +233,9 @@ async fn the_cluster_to_try_pays_without_a_node_and_leaves_nothing_running() {
     trial.up.signal(Signal::INT);
     let status = trial.up.end(Duration::from_secs(30)).await;
     assert_eq!(status.code(), Some(0), "{status}");
-    let left = left_in(folder.path());
-    assert!(left.is_empty(), "{left:#?}");
+    // A child that only slept may outlive it by a moment.
+    eventually("nothing left", Duration::from_secs(5), async || {
+        left_in(folder.path()).is_empty().then_some(())
+    })
+    .await;
 }

@@ -208,6 +208,7 @@ impl Flusher {
             if tries == TRIES {
                 return Err(StoreError::Unavailable { why });
             }
+            metrics::counter!("enrollpay_store_retries_total").increment(1);
             tracing::warn!(
                 why,
                 tries,

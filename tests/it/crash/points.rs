@@ -79,9 +79,9 @@ async fn nursed<T>(world: &World, story: impl Future<Output = T>) -> T {
 
 /// Starts the nodes so that they die at this point, drives a story through the death and the next start,
 /// and checks what is left.
-async fn through(which: Pair, point: &str, wallet: Wallet, story: Story) {
+async fn through(on: Pair, point: &str, wallet: Wallet, story: Story) {
     let qr = if story == Story::Expire { "10" } else { "180" };
-    let world = World::on(which, &[("ORDER__QR_SECONDS", qr)]).await;
+    let world = World::on(on, &[("ORDER__QR_SECONDS", qr)]).await;
     arm(&world, point).await;
     let (merchant, simulators) = (&world.merchant, &world.simulators);
     let order = nursed(&world, tell(merchant, simulators, wallet, story)).await;
@@ -103,9 +103,9 @@ async fn through(which: Pair, point: &str, wallet: Wallet, story: Story) {
 
 macro_rules! crashes {
     ($($name:ident: $point:literal, $(($wallet:ident, $story:ident)),+;)*) => {
-        $(async fn $name(which: Pair) {
+        $(async fn $name(on: Pair) {
             let stories = [$(($wallet, Story::$story)),+];
-            let all = stories.map(|(wallet, story)| through(which, $point, wallet, story));
+            let all = stories.map(|(wallet, story)| through(on, $point, wallet, story));
             futures_util::future::join_all(all).await;
         })*
     };
@@ -128,9 +128,9 @@ crashes! {
 }
 
 /// c11, c12: a surplus refund that was intended, or accepted and not recorded, is made once.
-async fn c11_and_c12_a_surplus_goes_back_once(which: Pair) {
+async fn c11_and_c12_a_surplus_goes_back_once(on: Pair) {
     let one = async |point: &str| {
-        let world = World::on(which, &[]).await;
+        let world = World::on(on, &[]).await;
         arm(&world, point).await;
         let late = nursed(&world, async {
             let late = world.late_payment().await;
@@ -145,7 +145,7 @@ async fn c11_and_c12_a_surplus_goes_back_once(which: Pair) {
         assert_eq!(there["refunds"].as_array().unwrap().len(), 1, "{point}");
         world.finish().await;
     };
-    futures_util::future::join_all(["c11", "c12"].map(|point| Box::pin(one(point)))).await;
+    Box::pin(futures_util::future::join(one("c11"), one("c12"))).await;
 }
 
 /// Money on its way back when the gateway dies.
@@ -158,8 +158,8 @@ enum Back {
 
 /// Dies at this point of a refund, and starts again: one refund at the provider, under the one number
 /// that we have for it, and one event.
-async fn back_through(which: Pair, point: &str, back: Back) {
-    let world = World::on(which, &[]).await;
+async fn back_through(on: Pair, point: &str, back: Back) {
+    let world = World::on(on, &[]).await;
     let paid = match back {
         Back::Whole(wallet) | Back::Part(wallet) => Some(world.paid(wallet).await),
         Back::Surplus => None,
@@ -223,9 +223,9 @@ async fn back_through(which: Pair, point: &str, back: Back) {
 /// its webhook is delivered and not marked.
 macro_rules! backs {
     ($($name:ident: $point:literal;)*) => {
-        $(async fn $name(which: Pair) {
+        $(async fn $name(on: Pair) {
             let all = [Back::Whole(Wechat), Back::Part(Alipay), Back::Surplus];
-            let all = all.map(|back| back_through(which, $point, back));
+            let all = all.map(|back| back_through(on, $point, back));
             futures_util::future::join_all(all).await;
         })*
     };
@@ -239,8 +239,8 @@ backs! {
 
 /// c14: the lease is held, the epoch not raised; c15: it is raised, and nothing is loaded. Neither death
 /// keeps the next start from what happened meanwhile.
-async fn c14_and_c15_a_start_that_died_is_followed_by_another(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn c14_and_c15_a_start_that_died_is_followed_by_another(on: Pair) {
+    let world = World::on(on, &[]).await;
     let paid = world.paid(Wechat).await;
     let asked = world.ask(Alipay).await;
     // The money is on its way, and nobody of ours hears of it.

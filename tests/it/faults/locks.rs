@@ -42,8 +42,8 @@ async fn without_redis_owners_go_on_and_nobody_begins() {
         second.ready().await;
         until_metric(first, UNANSWERED, |unanswered| unanswered == 0).await;
     };
-    meanwhile(&world, 2, seed(), Box::pin(fault)).await;
-    world.settled().await;
+    Box::pin(meanwhile(&world, 2, seed(), fault)).await;
+    shared_out(&world).await;
     world.finish().await;
 }
 
@@ -90,8 +90,8 @@ async fn a_redis_paused_past_the_lease_takes_no_shard() {
             assert_eq!(node.metric(LOST, &[]).await, 0);
         }
     };
-    meanwhile(&world, 2, seed(), Box::pin(fault)).await;
-    world.settled().await;
+    Box::pin(meanwhile(&world, 2, seed(), fault)).await;
+    shared_out(&world).await;
     world.finish().await;
 }
 

@@ -290,8 +290,8 @@ async fn a_deadlock_is_tried_again() {
         client.batch_execute(&hold).await.unwrap();
         join_all(asked.iter().map(|one| world.simulators.pay(&one.trade))).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let each = others.join("', '");
-        let look = format!("SELECT id FROM orders WHERE id IN ('{each}') FOR UPDATE SKIP LOCKED");
+        let joined = others.join("', '");
+        let look = format!("SELECT id FROM orders WHERE id IN ('{joined}') FOR UPDATE SKIP LOCKED");
         let free = client.simple_query(&look).await.unwrap();
         let free: Vec<String> = free
             .iter()

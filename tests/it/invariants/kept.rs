@@ -1,6 +1,7 @@
 //! Where the rows are kept, and how they are read: every value as a text, which both stores give.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -123,11 +124,10 @@ fn cell(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
         ValueRef::Text(text) => Some(std::str::from_utf8(text).unwrap().to_owned()),
-        ValueRef::Blob(bytes) => {
-            let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-            let digits = halves.map(|half| char::from_digit(half.into(), 16));
-            Some(digits.map(Option::unwrap).collect())
-        }
+        ValueRef::Blob(bytes) => Some(bytes.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })),
         ValueRef::Real(number) => panic!("a broken number: {number}"),
     }
 }

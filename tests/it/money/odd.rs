@@ -18,8 +18,8 @@ on_either_pair! {
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The provider's books themselves have another amount under our number: found by asking.
-async fn money_of_another_amount_goes_back_once_when_two_people_say_so(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn money_of_another_amount_goes_back_once_when_two_people_say_so(on: Pair) {
+    let world = World::on(on, &[]).await;
     let order = text(&world.merchant.create().await["id"]);
     let (_, mut student) = world.scan(&order, Wechat).await;
     let trade = trade_number(&order, 1);
@@ -85,8 +85,8 @@ async fn money_of_another_amount_goes_back_once_when_two_people_say_so(which: Pa
 }
 
 /// A notice with another amount than the books of its own sender: acknowledged, believed by nobody.
-async fn a_notice_of_another_amount_pays_nothing(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn a_notice_of_another_amount_pays_nothing(on: Pair) {
+    let world = World::on(on, &[]).await;
     for wallet in [Wechat, Alipay] {
         let asked = world.ask(wallet).await;
         let (status, believed) = world.simulators.forge(&asked.trade, "wrong_amount").await;

@@ -46,8 +46,8 @@ async fn agree(world: &World, asked: &Asked, amounts: &[i64]) {
     assert_eq!(events.len(), amounts.len(), "{}", asked.order);
 }
 
-async fn the_whole_and_parts_go_back_by_either_wallet(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn the_whole_and_parts_go_back_by_either_wallet(on: Pair) {
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet, amounts: &[i64]| {
         let paid = world.paid(wallet).await;
         let mut made = Vec::new();
@@ -94,7 +94,7 @@ async fn the_whole_and_parts_go_back_by_either_wallet(which: Pair) {
 }
 
 /// F19: it took effect, and the answer is lost. F20: it did not, or the answer proves nothing.
-async fn a_refund_call_without_an_answer_makes_one_refund(which: Pair) {
+async fn a_refund_call_without_an_answer_makes_one_refund(on: Pair) {
     const FAULTS: [&str; 10] = [
         "timeout_after",
         "reset_after",
@@ -107,7 +107,7 @@ async fn a_refund_call_without_an_answer_makes_one_refund(which: Pair) {
         "wrong_signature",
         "truncated_body",
     ];
-    let world = World::on(which, &[]).await;
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet, fault: &str| {
         let paid = world.paid(wallet).await;
         let rule = json!({
@@ -131,8 +131,8 @@ async fn a_refund_call_without_an_answer_makes_one_refund(which: Pair) {
 }
 
 /// WeChat Pay accepts a refund first and tells its end later, if it does.
-async fn the_end_of_a_refund_is_found_whenever_it_is_told(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn the_end_of_a_refund_is_found_whenever_it_is_told(on: Pair) {
+    let world = World::on(on, &[]).await;
     let never = async {
         let paid = world.paid(Wechat).await;
         let lost = json!({
@@ -182,8 +182,8 @@ fn open(world: &World, order: &str) -> Vec<Value> {
     rows
 }
 
-async fn money_that_the_payers_account_cannot_take_goes_another_way(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn money_that_the_payers_account_cannot_take_goes_another_way(on: Pair) {
+    let world = World::on(on, &[]).await;
     let cards = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = cards.path().join(name);
@@ -236,8 +236,8 @@ async fn money_that_the_payers_account_cannot_take_goes_another_way(which: Pair)
     world.finish().await;
 }
 
-async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(on: Pair) {
+    let world = World::on(on, &[]).await;
     let one = async |wallet: Wallet| {
         let paid = world.paid(wallet).await;
         let rule = json!({
@@ -285,8 +285,8 @@ async fn an_empty_balance_calls_a_person_once_and_the_refund_waits(which: Pair) 
 }
 
 /// Somebody gives money back in the provider's own console.
-async fn a_refund_past_these_books_calls_a_person_and_changes_nothing(which: Pair) {
-    let world = World::on(which, &[]).await;
+async fn a_refund_past_these_books_calls_a_person_and_changes_nothing(on: Pair) {
+    let world = World::on(on, &[]).await;
     let paid = world.paid(Alipay).await;
     let asked = json!({
         "wallet": "alipay", "out_trade_no": paid.trade, "amount": 500, "notify": true,

@@ -47,8 +47,8 @@ impl Cluster {
         let locks = redis.database().url();
         let database = Postgres::shared().database();
         let store = database.url();
-        let nodes: Vec<_> = (0..nodes).map(|_| Addresses::new(&store, &locks)).collect();
-        Self::of(database, redis, Vec::new(), &nodes)
+        let nodes = (0..nodes).map(|_| Addresses::new(&store, &locks));
+        Self::of(database, redis, Vec::new(), &nodes.collect::<Vec<_>>())
     }
 
     /// On servers of its own, with a proxy in every line.

@@ -140,8 +140,8 @@ impl World {
     }
 
     /// The same on this pair.
-    pub async fn on(pair: Pair, environment: &[(&str, &str)]) -> Self {
-        match pair {
+    pub async fn on(on: Pair, environment: &[(&str, &str)]) -> Self {
+        match on {
             Pair::Sqlite => Self::build(None, environment).await,
             Pair::Postgres(nodes) => Self::cluster(Cluster::new(nodes), environment).await,
         }
