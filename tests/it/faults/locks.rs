@@ -43,7 +43,7 @@ async fn without_redis_owners_go_on_and_nobody_begins() {
         until_metric(first, UNANSWERED, |unanswered| unanswered == 0).await;
     };
     Box::pin(meanwhile(&world, 2, seed(), fault)).await;
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }
 
@@ -91,7 +91,7 @@ async fn a_redis_paused_past_the_lease_takes_no_shard() {
         }
     };
     Box::pin(meanwhile(&world, 2, seed(), fault)).await;
-    shared_out(&world).await;
+    world.settled().await;
     world.finish().await;
 }
 
