@@ -1,6 +1,7 @@
 //! A node that sleeps, leaves, or has the wrong time (F28 to F30, F44).
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -14,16 +15,20 @@ const OWNED: &str = "enrollpay_shards_owned";
 const REFUSED: &str = "enrollpay_store_rejections_total";
 
 /// F30: a node sleeps three leases and more, and wakes in the belief that it owns its shards. Its first
-/// write is refused, and its word to a provider is worth what the provider makes of it.
+/// write is refused, and its word to a provider is worth what the provider makes of it. All the while Redis
+/// is emptied every second, so that no lease tells anybody anything (F5). `ENROLLPAY_FLUSHES`: how often at
+/// least.
 #[tokio::test]
 async fn a_sleepers_writes_are_refused() {
-    const NAPS: u32 = 6;
+    let least: u32 = std::env::var("ENROLLPAY_FLUSHES").map_or(1, |times| times.parse().unwrap());
+    let naps = 6.max(least / 6);
+    let emptied = AtomicU32::new(0);
     // Codes that nobody scans end within the patience of this test.
     let world = two_nodes_with(&[], &[("ORDER__QR_SECONDS", "60")]).await;
     let (awake, sleeper) = (&world.gateway, &world.peers[0]);
     let stale = async || sleeper.metric(REFUSED, &["fence_moved"]).await;
-    let fault = async {
-        for _ in 0..NAPS {
+    let naps = async {
+        for _ in 0..naps {
             // Codes that people are about to scan, of shards of either node.
             let orders = join_all((0..16).map(|_| world.merchant.create())).await;
             let codes = join_all(orders.iter().map(async |order| {
@@ -47,16 +52,30 @@ async fn a_sleepers_writes_are_refused() {
             tokio::join!(join_all(visits), wake);
             cluster(&world).heal();
             world.settled().await;
-            if stale().await > 0 {
+            if stale().await > 0 && emptied.load(Ordering::SeqCst) >= least {
                 break;
             }
         }
     };
+    let flushes = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(cluster(&world).redis.say("FLUSHALL").starts_with("+OK"));
+            emptied.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let fault = async {
+        tokio::select! {
+            () = naps => {}
+            () = flushes => {}
+        }
+    };
     let ((), told) = meanwhile(&world, 4, seed(), fault).await;
     assert!(told >= 4, "too little happened: {told}");
-    let stale = stale().await;
+    let (stale, emptied) = (stale().await, emptied.load(Ordering::SeqCst));
     assert!(stale > 0, "no stale write was refused");
-    println!("{stale} stale writes refused");
+    assert!(emptied >= least, "emptied {emptied} times only");
+    println!("{emptied} flushes, {told} orders told, {stale} stale writes refused");
     world.finish().await;
 }
 
