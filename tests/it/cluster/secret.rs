@@ -174,7 +174,7 @@ async fn only_a_node_is_let_in_once_in_its_time_and_at_its_address() {
     };
     let answer = unreadable.at(&nodes[0]).await;
     assert_eq!((answer.status, answer.is_proven), (400, true));
-    for path in ["/", "/metrics", "/v1/orders", "/orders"] {
+    for path in ["/", "/metrics", "/v1/orders", "/orders/"] {
         let answer = Knock {
             path: path.to_owned(),
             nonce: 4,
