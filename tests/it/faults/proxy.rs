@@ -166,8 +166,10 @@ async fn a_reset_is_told_to_both_ends() {
     proxy.refuse();
     let error = say(&mut stream, b"shut").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let mut other = TcpStream::connect(proxy.address()).await.unwrap();
-    say(&mut other, b"no").await.unwrap_err();
+    // Already then, or with the first word.
+    if let Ok(mut other) = TcpStream::connect(proxy.address()).await {
+        say(&mut other, b"no").await.unwrap_err();
+    }
     proxy.heal();
     let mut other = TcpStream::connect(proxy.address()).await.unwrap();
     say(&mut other, b"yes").await.unwrap();
