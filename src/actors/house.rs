@@ -15,8 +15,8 @@ use super::line::{Line, Parked, Room};
 use super::messages::Tell;
 use super::options::{Options, Parts};
 use super::peers::News;
-use super::recording::Recordings;
 use super::shard::Shard;
+use super::turns::{Reading, Recording, Turns};
 use super::watch::{Board, Heard};
 use crate::order::{AccountId, OrderId};
 use crate::store::{Transaction, shard_of};
@@ -54,7 +54,8 @@ pub(super) struct House {
     pub restarts: AtomicU64,
     /// Provider calls that wait or are under way.
     pub calls: AtomicUsize,
-    pub recordings: Recordings,
+    pub recordings: Turns<Recording>,
+    pub readings: Turns<Reading>,
     /// An order left memory.
     pub left: Notify,
     /// There may be something due that nobody looks for yet.

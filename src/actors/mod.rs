@@ -29,12 +29,12 @@ mod orders;
 pub mod ownership;
 mod pace;
 mod peers;
-mod recording;
 mod requests;
 mod reread;
 mod shard;
 mod shards;
 mod sweep;
+mod turns;
 mod urgency;
 mod watch;
 

@@ -297,12 +297,11 @@ impl Orders {
         let Some(_permit) = admission.admit(Class::Fact) else {
             return Err(overloaded());
         };
-        let turn = house.recordings.turn(id);
-        let mut known = turn.lock().await;
+        let wanted = house.recordings.of(id);
+        let mut known = wanted.turn.lock().await;
         let done = carry_out(house, shard, id, known.take(), request, None).await;
         known.clone_from(&done.stored);
         drop(known);
-        house.recordings.leave(id, turn);
         if done.committed
             && let Some(stored) = &done.stored
         {
@@ -365,10 +364,9 @@ impl Orders {
         if let Some(live) = live.filter(|live| live.order.is_open()) {
             return Ok(Some(live));
         }
-        let stored = house.parts.store.order(id).await;
-        stored
-            .map(|found| found.map(Arc::new))
-            .map_err(OrdersError::Store)
+        let wanted = house.readings.of(id);
+        let stored = wanted.turn.share(house.parts.store.order(id)).await;
+        stored.map_err(OrdersError::Store)
     }
 
     /// Announces each new version of the order from now on (the value is the last version known, 0

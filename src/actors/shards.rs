@@ -16,8 +16,8 @@ use super::house::{House, Thread};
 use super::line::{Line, Parked};
 use super::messages::Close;
 use super::options::{Options, Parts};
-use super::recording::Recordings;
 use super::shard::Shard;
+use super::turns::Turns;
 use super::watch::Board;
 use super::{Orders, reread, sweep};
 
@@ -115,7 +115,8 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         live_total: AtomicUsize::new(0),
         restarts: AtomicU64::new(0),
         calls: AtomicUsize::new(0),
-        recordings: Recordings::default(),
+        recordings: Turns::default(),
+        readings: Turns::default(),
         left: Notify::new(),
         look: Notify::new(),
         options,
