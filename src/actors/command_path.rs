@@ -181,13 +181,9 @@ pub(super) async fn carry_out(
 async fn stands(house: &House, shard: u16, stored: &StoredOrder) -> Result<bool, StoreError> {
     let (id, version) = (stored.order.id, stored.order.version);
     let ids = [id];
-    let store = &house.parts.store;
-    let fence = house.options.ownership.fence(shard);
+    let versions = house.parts.store.versions(&ids);
     let (versions, is_ours) =
-        futures_util::future::try_join(store.versions(&ids), store.fence_stands(fence)).await?;
-    if !is_ours {
-        house.options.ownership.lose_pair(fence);
-    }
+        futures_util::future::try_join(versions, house.is_still_ours(shard)).await?;
     Ok(is_ours && versions.contains(&(id, version)))
 }
 

@@ -147,22 +147,13 @@ async fn run(house: &Arc<House>, stored: &StoredOrder, effect: &Effect, under_wa
 /// what it knew before (reliability §4.2).
 async fn may_ask(house: &House, id: OrderId) -> bool {
     let shard = house.shard_of(id);
-    let ownership = &house.options.ownership;
-    if ownership.is_sure(shard) {
+    if house.options.ownership.is_sure(shard) {
         return true;
     }
-    let fence = ownership.fence(shard);
-    match house.parts.store.fence_stands(fence).await {
-        Ok(true) => true,
-        Ok(false) => {
-            ownership.lose_pair(fence);
-            false
-        }
-        Err(error) => {
-            tracing::warn!(order = %id, %error, "no provider is asked: whether the order is ours cannot be told");
-            false
-        }
-    }
+    house.is_still_ours(shard).await.unwrap_or_else(|error| {
+        tracing::warn!(order = %id, %error, "no provider is asked: whether the order is ours cannot be told");
+        false
+    })
 }
 
 /// The provider's answer as a command; `None` where nothing was asked and nobody waits.

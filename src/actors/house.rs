@@ -19,7 +19,7 @@ use super::shard::Shard;
 use super::turns::{Reading, Recording, Turns};
 use super::watch::{Board, Heard};
 use crate::order::{AccountId, OrderId};
-use crate::store::{Transaction, shard_of};
+use crate::store::{StoreError, Transaction, shard_of};
 
 /// One arbiter thread, seen from elsewhere.
 #[derive(Debug)]
@@ -97,6 +97,17 @@ impl House {
 
     pub(super) fn owns(&self, shard: u16) -> bool {
         self.options.ownership.owns(shard)
+    }
+
+    /// Would the store let us write for this shard? Where not, we know from here on that it is another's.
+    pub(super) async fn is_still_ours(&self, shard: u16) -> Result<bool, StoreError> {
+        let ownership = &self.options.ownership;
+        let fence = ownership.fence(shard);
+        let stands = self.parts.store.fence_stands(fence).await?;
+        if !stands {
+            ownership.lose_pair(fence);
+        }
+        Ok(stands)
     }
 
     /// A new version of an order was committed here: whoever watches it hears of it, on every node.

@@ -252,29 +252,20 @@ impl Orders {
     ) -> Result<Reply, OrdersError> {
         let house = &self.house;
         let shard = house.shard_of(id);
-        if is_fact(&request.command) {
-            if house.owns(shard) {
-                match self.ask_actor(id, request.clone(), call).await {
-                    Err(OrdersError::NoOwner) => {}
-                    answered => return answered,
-                }
-            }
-            return self.record(id, shard, &request).await;
-        }
         let is_answer = call.is_some();
-        let mut request = Some(request);
         if house.owns(shard) {
             // The shard may change hands while this waits for its turn: then nothing was done.
-            let kept = house.options.peers.is_some().then(|| request.clone());
-            let asked = request.take().ok_or(OrdersError::NoOwner)?;
-            match self.ask_actor(id, asked, call).await {
-                Err(OrdersError::NoOwner) => request = kept.flatten(),
+            match self.ask_actor(id, request.clone(), call).await {
+                Err(OrdersError::NoOwner) => {}
                 answered => return answered,
             }
         }
+        if is_fact(&request.command) {
+            return self.record(id, shard, &request).await;
+        }
         // What a provider answered to a former owner is no news to the present one: its row is due again.
-        match (&house.options.peers, request) {
-            (Some(peers), Some(request)) if !is_answer && request.command != Command::Tick => {
+        match &house.options.peers {
+            Some(peers) if !is_answer && request.command != Command::Tick => {
                 peers.tell(shard, id, request, asking).await
             }
             _ => Err(OrdersError::NoOwner),

@@ -246,13 +246,12 @@ impl Membership {
             self.give_away_what_others_should_have(&mut state, &alive, orders)
                 .await;
         }
-        self.claim_what_is_free(&mut state, &rows, &alive).await?;
-        if state.in_a_hurry && !self.is_shared() {
-            state.in_a_hurry = false;
-        }
+        let claimed = self.claim_what_is_free(&mut state, &rows, &alive).await?;
         let nodes = u32::try_from(alive.len()).unwrap_or(u32::MAX);
         if let Some(orders) = orders {
-            orders.look_for_due();
+            if claimed {
+                orders.look_for_due();
+            }
             if state.nodes.replace(nodes) != Some(nodes) {
                 orders.share_budgets(nodes);
             }
@@ -375,6 +374,12 @@ impl Membership {
         answers
     }
 
+    async fn release(&self, shards: &[u16]) {
+        let names: Vec<_> = shards.iter().map(|shard| lock_name(*shard)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        self.parts.locks.release_many(&names, self.instance()).await;
+    }
+
     async fn give_away_what_others_should_have(
         &self,
         state: &mut State,
@@ -429,9 +434,7 @@ impl Membership {
             tracing::warn!(%error, "shards were not given back: others wait for our lease");
             return;
         }
-        let names: Vec<_> = shards.iter().map(|shard| lock_name(*shard)).collect();
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        self.parts.locks.release_many(&names, self.instance()).await;
+        self.release(shards).await;
         metrics::histogram!("enrollpay_shard_handover_seconds").record(began.elapsed());
         tracing::info!(
             shards = shards.len(),
@@ -440,12 +443,13 @@ impl Membership {
         );
     }
 
+    /// Returns whether anything is ours that was not.
     async fn claim_what_is_free(
         &self,
         state: &mut State,
         rows: &HashMap<u16, ShardRow>,
         alive: &[InstanceRow],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let lease = self.options.lease;
         let lives =
             |owner: u128| owner != self.instance() && alive.iter().any(|row| row.instance == owner);
@@ -464,7 +468,7 @@ impl Membership {
         }
         state.in_a_hurry = !wanted.is_empty();
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let before = Instant::now();
         let mut claims = Vec::new();
@@ -486,7 +490,7 @@ impl Membership {
             claims.push((*shard, epoch, silent_ms));
         }
         if claims.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         crash_point("c14");
         self.claim(state, &claims, before).await
@@ -497,7 +501,7 @@ impl Membership {
         state: &mut State,
         claims: &[(u16, u64, Option<i64>)],
         before: Instant,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let at = self.parts.clock.now();
         let instance = self.instance();
         let writes = claims
@@ -528,18 +532,17 @@ impl Membership {
                 }
                 Err(rejection) => {
                     tracing::info!(shard, %rejection, "a shard was not claimed");
-                    in_vain.push(lock_name(*shard));
+                    in_vain.push(*shard);
                 }
             }
         }
-        let in_vain: Vec<_> = in_vain.iter().map(String::as_str).collect();
-        self.parts.locks.release_many(&in_vain, instance).await;
+        self.release(&in_vain).await;
         metrics::counter!("enrollpay_shards_claimed_total").increment(u64::from(taken));
         if taken > 0 {
             tracing::info!(shards = taken, "shards claimed");
             state.in_a_hurry = false;
         }
-        Ok(())
+        Ok(taken > 0)
     }
 
     async fn commit(

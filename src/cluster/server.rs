@@ -198,13 +198,8 @@ async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
 async fn watch(request: HttpRequest, payload: Payload) -> HttpResponse {
     match Heard::<Watched>::of(&request, payload).await {
         Ok(heard) => {
-            let Heard {
-                orders,
-                stamp,
-                message,
-                ..
-            } = &heard;
-            heard.inner.subscribe(orders, stamp.from, message);
+            let (inner, from) = (&heard.inner, heard.stamp.from);
+            inner.subscribe(&heard.orders, from, &heard.message);
             heard.answer(&())
         }
         Err(refused) => refused,
@@ -214,13 +209,8 @@ async fn watch(request: HttpRequest, payload: Payload) -> HttpResponse {
 async fn news(request: HttpRequest, payload: Payload) -> HttpResponse {
     match Heard::<Vec<NewsItem>>::of(&request, payload).await {
         Ok(heard) => {
-            let Heard {
-                orders,
-                stamp,
-                message,
-                ..
-            } = &heard;
-            heard.inner.hear_news(orders, stamp.from, message);
+            let (inner, from) = (&heard.inner, heard.stamp.from);
+            inner.hear_news(&heard.orders, from, &heard.message);
             heard.answer(&())
         }
         Err(refused) => refused,

@@ -86,18 +86,7 @@ pub(super) fn apply(connection: &Connection, step: &Step, now: Timestamp) -> Res
 }
 
 fn check_fence(connection: &Connection, fence: Fence) -> Result<(), Failure> {
-    let Fence::Owner {
-        shard,
-        epoch,
-        instance,
-    } = fence
-    else {
-        return Ok(());
-    };
-    let mine = connection
-        .prepare_cached("SELECT 1 FROM shards WHERE shard = ?1 AND epoch = ?2 AND instance = ?3")?
-        .exists(params![shard, integer(epoch), instance.to_be_bytes()])?;
-    if mine {
+    if reads::fence_stands(connection, fence)? {
         Ok(())
     } else {
         Err(Rejection::FenceMoved.into())

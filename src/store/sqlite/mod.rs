@@ -171,8 +171,10 @@ impl Store for SqliteStore {
     }
 
     async fn fence_stands(&self, fence: Fence) -> Result<bool, StoreError> {
-        self.read(move |connection| reads::fence_stands(connection, fence))
-            .await
+        self.read(move |connection| {
+            reads::fence_stands(connection, fence).map_err(|error| rows::unavailable(&error))
+        })
+        .await
     }
 
     async fn instances(&self) -> Result<Vec<InstanceRow>, StoreError> {

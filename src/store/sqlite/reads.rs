@@ -15,7 +15,7 @@ use crate::store::records::{
     oauth_state_row, outbox_row, personal_value, setting_value, shard_row, stored_order,
     timeline_entry, token_target,
 };
-use crate::store::rows::{Columns, Parsing, STATUSES, limit};
+use crate::store::rows::{Columns, Parsing, STATUSES, integer, limit};
 use crate::store::{
     EvidenceRow, Fence, IdempotencyRow, InstanceRow, Merchant, MerchantKey, OauthState,
     OrderFilter, OutboxEntry, OutboxGauge, Owned, ShardRow, StoredOrder, TimelineEntry,
@@ -173,7 +173,7 @@ pub(super) fn shards(connection: &Connection) -> Read<Vec<ShardRow>> {
     )
 }
 
-pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Read<bool> {
+pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Result<bool, rusqlite::Error> {
     let Fence::Owner {
         shard,
         epoch,
@@ -182,12 +182,9 @@ pub(super) fn fence_stands(connection: &Connection, fence: Fence) -> Read<bool> 
     else {
         return Ok(true);
     };
-    let stands = shards(connection)?;
-    Ok(stands.contains(&ShardRow {
-        shard,
-        epoch,
-        instance: Some(instance),
-    }))
+    connection
+        .prepare_cached("SELECT 1 FROM shards WHERE shard = ?1 AND epoch = ?2 AND instance = ?3")?
+        .exists(params![shard, integer(epoch), instance.to_be_bytes()])
 }
 
 pub(super) fn instances(connection: &Connection, now: Timestamp) -> Read<Vec<InstanceRow>> {
