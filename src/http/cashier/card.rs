@@ -1,5 +1,7 @@
-//! The picture that is saved and scanned from an album: the code, and under it the amount, the order's
-//! number and the end of its life, so that an old picture is known for what it is.
+//! The picture that is saved and scanned from an album: the code, and under it the amount, what it is
+//! for, the order's number and the end of its life, so that an old picture is known for what it is.
+
+use unifont::{Glyph, get_glyph};
 
 use crate::http::qr::Qr;
 
@@ -7,8 +9,25 @@ const WIDTH: usize = 750;
 const HEIGHT: usize = 1000;
 const MARGIN: usize = 25;
 
-/// 750 × 1000 points, black on white, with these lines under the code, the first one large.
-pub fn card(code: &Qr, lines: &[String]) -> Vec<u8> {
+/// Points of a glyph's height, and of a full-width one's width, before it is enlarged.
+const GLYPH: usize = 16;
+/// Between two lines.
+const LEADING: usize = 10;
+/// A subject may have 127 characters; what does not fit here stands on the page.
+const SUBJECT_LINES: usize = 3;
+
+/// What stands under the code.
+#[derive(Clone, Copy, Debug)]
+pub struct Caption<'a> {
+    pub amount: &'a str,
+    pub subject: &'a str,
+    pub number: &'a str,
+    /// Until when, and how often.
+    pub until: &'a str,
+}
+
+/// 750 × 1000 points, black on white: the code, and what it is for.
+pub fn card(code: &Qr, caption: Caption<'_>) -> Vec<u8> {
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
     let side = code.side().max(1);
     let modules = usize::try_from(side).unwrap_or(1);
@@ -20,18 +39,42 @@ pub fn card(code: &Qr, lines: &[String]) -> Vec<u8> {
             canvas.fill(left + place(x), MARGIN + place(y), scale, scale);
         }
     }
-    let mut top = MARGIN + modules * scale + 20;
-    for (index, line) in lines.iter().enumerate() {
-        let largest = if index == 0 { 9 } else { 5 };
+    let mut top = MARGIN + modules * scale;
+    let mut write = |line: &str, largest: usize| {
         let points = (1..=largest)
             .rev()
             .find(|points| text_width(line, *points) <= WIDTH - 2 * MARGIN)
             .unwrap_or(1);
         let left = WIDTH.saturating_sub(text_width(line, points)) / 2;
         canvas.text(line, left, top, points);
-        top += 7 * points + 24;
+        top += GLYPH * points + LEADING;
+    };
+    write(caption.amount, 4);
+    for line in wrapped(caption.subject, (WIDTH - 2 * MARGIN) / 2, SUBJECT_LINES) {
+        write(&line, 2);
     }
+    write(caption.number, 2);
+    write(caption.until, 2);
     canvas.png()
+}
+
+/// The text in at most so many lines of at most `width` points each.
+fn wrapped(text: &str, width: usize, lines_max: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for character in text.chars() {
+        if text_width(&line, 1) + advance(character) > width {
+            if lines.len() + 1 == lines_max {
+                line.pop();
+                line.push('…');
+                break;
+            }
+            lines.push(std::mem::take(&mut line));
+        }
+        line.push(character);
+    }
+    lines.push(line);
+    lines
 }
 
 /// One bit a point: set is white.
@@ -60,19 +103,15 @@ impl Canvas {
     }
 
     fn text(&mut self, text: &str, left: usize, top: usize, points: usize) {
-        for (index, character) in text.chars().enumerate() {
-            for (column, bits) in glyph(character).into_iter().enumerate() {
-                for row in 0..7 {
-                    if bits & (1 << row) != 0 {
-                        self.fill(
-                            left + (index * 6 + column) * points,
-                            top + row * points,
-                            points,
-                            points,
-                        );
-                    }
+        let mut left = left;
+        for character in text.chars() {
+            let glyph = glyph(character);
+            for y in 0..GLYPH {
+                for x in (0..glyph.get_width()).filter(|x| glyph.get_pixel(*x, y)) {
+                    self.fill(left + x * points, top + y * points, points, points);
                 }
             }
+            left += glyph.get_width() * points;
         }
     }
 
@@ -94,58 +133,19 @@ impl Canvas {
 }
 
 fn text_width(text: &str, points: usize) -> usize {
-    (text.chars().count() * 6).saturating_sub(1) * points
+    text.chars().map(advance).sum::<usize>() * points
 }
 
-/// Five columns of seven points, the lowest bit on top. Small letters are drawn as capitals; what
-/// has no picture leaves its place empty.
-fn glyph(character: char) -> [u8; 5] {
-    match character.to_ascii_uppercase() {
-        '0' => [0x3e, 0x51, 0x49, 0x45, 0x3e],
-        '1' => [0x00, 0x42, 0x7f, 0x40, 0x00],
-        '2' => [0x42, 0x61, 0x51, 0x49, 0x46],
-        '3' => [0x21, 0x41, 0x45, 0x4b, 0x31],
-        '4' => [0x18, 0x14, 0x12, 0x7f, 0x10],
-        '5' => [0x27, 0x45, 0x45, 0x45, 0x39],
-        '6' => [0x3c, 0x4a, 0x49, 0x49, 0x30],
-        '7' => [0x01, 0x71, 0x09, 0x05, 0x03],
-        '8' => [0x36, 0x49, 0x49, 0x49, 0x36],
-        '9' => [0x06, 0x49, 0x49, 0x29, 0x1e],
-        'A' => [0x7e, 0x11, 0x11, 0x11, 0x7e],
-        'B' => [0x7f, 0x49, 0x49, 0x49, 0x36],
-        'C' => [0x3e, 0x41, 0x41, 0x41, 0x22],
-        'D' => [0x7f, 0x41, 0x41, 0x22, 0x1c],
-        'E' => [0x7f, 0x49, 0x49, 0x49, 0x41],
-        'F' => [0x7f, 0x09, 0x09, 0x09, 0x01],
-        'G' => [0x3e, 0x41, 0x49, 0x49, 0x7a],
-        'H' => [0x7f, 0x08, 0x08, 0x08, 0x7f],
-        'I' => [0x00, 0x41, 0x7f, 0x41, 0x00],
-        'J' => [0x20, 0x40, 0x41, 0x3f, 0x01],
-        'K' => [0x7f, 0x08, 0x14, 0x22, 0x41],
-        'L' => [0x7f, 0x40, 0x40, 0x40, 0x40],
-        'M' => [0x7f, 0x02, 0x0c, 0x02, 0x7f],
-        'N' => [0x7f, 0x04, 0x08, 0x10, 0x7f],
-        'O' => [0x3e, 0x41, 0x41, 0x41, 0x3e],
-        'P' => [0x7f, 0x09, 0x09, 0x09, 0x06],
-        'Q' => [0x3e, 0x41, 0x51, 0x21, 0x5e],
-        'R' => [0x7f, 0x09, 0x19, 0x29, 0x46],
-        'S' => [0x46, 0x49, 0x49, 0x49, 0x31],
-        'T' => [0x01, 0x01, 0x7f, 0x01, 0x01],
-        'U' => [0x3f, 0x40, 0x40, 0x40, 0x3f],
-        'V' => [0x1f, 0x20, 0x40, 0x20, 0x1f],
-        'W' => [0x3f, 0x40, 0x38, 0x40, 0x3f],
-        'X' => [0x63, 0x14, 0x08, 0x14, 0x63],
-        'Y' => [0x07, 0x08, 0x70, 0x08, 0x07],
-        'Z' => [0x61, 0x51, 0x49, 0x45, 0x43],
-        '¥' => [0x15, 0x16, 0x7c, 0x16, 0x15],
-        '-' => [0x08, 0x08, 0x08, 0x08, 0x08],
-        '.' => [0x00, 0x60, 0x60, 0x00, 0x00],
-        ':' => [0x00, 0x36, 0x36, 0x00, 0x00],
-        '/' => [0x20, 0x10, 0x08, 0x04, 0x02],
-        '_' => [0x40, 0x40, 0x40, 0x40, 0x40],
-        '+' => [0x08, 0x08, 0x3e, 0x08, 0x08],
-        _ => [0; 5],
-    }
+fn advance(character: char) -> usize {
+    glyph(character).get_width()
+}
+
+/// The character's picture; an empty square for what is outside the font.
+fn glyph(character: char) -> &'static Glyph {
+    const BLANK: Glyph = Glyph::Halfwidth([0; GLYPH]);
+    get_glyph(character)
+        .or_else(|| get_glyph('□'))
+        .unwrap_or(&BLANK)
 }
 
 #[cfg(test)]
@@ -174,18 +174,41 @@ mod tests {
         grids[0].decode().unwrap().1
     }
 
+    fn caption(subject: &str) -> Caption<'_> {
+        Caption {
+            amount: "¥140.00",
+            subject,
+            number: "ZK202104-000123",
+            until: "请于 2026-11-20 10:32:15 前付款，仅可扫描一次",
+        }
+    }
+
     #[test]
     fn the_card_is_read_again_and_small() {
         let code = Qr::of(CONTENT).unwrap();
-        let card = card(
-            &code,
-            &[
-                "¥140.00".to_owned(),
-                "NO ZK202104-000123".to_owned(),
-                "2026-11-20 10:32:15".to_owned(),
-            ],
-        );
-        assert_eq!(read(&card), CONTENT);
-        assert!(card.len() < 40 * 1024, "{} bytes", card.len());
+        let longest = "成".repeat(127);
+        for subject in ["成人高等教育学士学位外语水平考试费", &longest, "", "😀"]
+        {
+            let card = card(&code, caption(subject));
+            assert_eq!(read(&card), CONTENT);
+            assert!(card.len() < 40 * 1024, "{} bytes", card.len());
+        }
+    }
+
+    #[test]
+    fn another_subject_is_another_picture() {
+        let code = Qr::of(CONTENT).unwrap();
+        let of = |subject| card(&code, caption(subject));
+        assert_ne!(of("普通逻辑"), of("普通话"));
+        assert_ne!(of("成人高等教育学士学位外语水平考试费"), of(""));
+    }
+
+    #[test]
+    fn a_long_subject_ends_with_dots() {
+        let lines = wrapped(&"成".repeat(127), 350, 3);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[2].ends_with("成…"), "{lines:?}");
+        assert!(lines.iter().all(|line| text_width(line, 2) <= 700));
+        assert_eq!(wrapped("学费", 350, 3), ["学费"]);
     }
 }

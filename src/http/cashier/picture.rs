@@ -3,7 +3,7 @@
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::card::card;
+use super::card::{Caption, card};
 use super::page::find;
 use super::panel::content_of;
 use super::visitor::{Visitor, zone};
@@ -11,6 +11,7 @@ use crate::http::Deps;
 use crate::http::problem::{Code, Problem};
 use crate::http::qr::{Qr, QrError};
 use crate::http::words::fill;
+use crate::order::CodeMode;
 use crate::store::StoredOrder;
 
 /// Points a module of the plain PNG.
@@ -83,9 +84,19 @@ pub async fn png(
             .live_attempt()
             .map(|live| zone(&deps).date_and_clock(live.expires_at))
             .unwrap_or_default();
+        let words = Visitor::of(&request, &deps).words();
+        let until = match order.terms.mode {
+            CodeMode::Unified => words.card_until_once,
+            CodeMode::Native => words.card_until,
+        };
         card(
             &wanted.code,
-            &[order.terms.amount.to_string(), number.clone(), end],
+            Caption {
+                amount: &order.terms.amount.to_string(),
+                subject: &wanted.stored.snapshot.subject,
+                number,
+                until: &fill(until, &[("time", &end)]),
+            },
         )
     } else {
         wanted.code.png(SCALE).map_err(|error| not_drawn(&error))?
