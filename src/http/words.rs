@@ -160,7 +160,7 @@ words! {
     wechat: "微信支付", "WeChat Pay";
     alipay: "支付宝", "Alipay";
     card_until: "请于 {time} 前付款", "Pay by {time}";
-    card_until_once: "请于 {time} 前付款，仅可扫描一次", "Pay by {time}, one scan only";
+    card_until_once: "请于 {time} 前付款，限扫一次", "Pay by {time}, one scan only";
     code_label: "付款二维码，{amount}，用{wallets}扫描", "Payment code for {amount}, to be scanned with {wallets}";
     both_wallets: "支付宝或微信", "Alipay or WeChat";
     countdown: "支付倒计时 {seconds} 秒", "{seconds} s left to pay";
