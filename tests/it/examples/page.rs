@@ -1,0 +1,99 @@
+//! docs/integrate.md shows code that runs, and nothing else.
+
+use super::school::examples;
+
+const PAGE: &str = include_str!("../../../docs/integrate.md");
+
+/// A block of code on the page: the comment before it, its language, its lines.
+struct Block<'a> {
+    source: Option<&'a str>,
+    language: &'a str,
+    text: String,
+}
+
+fn blocks() -> Vec<Block<'static>> {
+    let mut blocks = Vec::new();
+    let mut lines = PAGE.lines();
+    let mut source = None;
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let inside = lines.by_ref().take_while(|line| *line != "```");
+            let text = inside.map(|line| format!("{line}\n")).collect();
+            blocks.push(Block {
+                source,
+                language,
+                text,
+            });
+        }
+        source = line
+            .strip_prefix("<!-- ")
+            .and_then(|line| line.strip_suffix(" -->"));
+    }
+    blocks
+}
+
+/// A part of an example: between `region name` and `endregion`, moved to the left margin.
+pub fn part(file: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(examples().join(file)).unwrap();
+    let start = format!("region {name}");
+    let inside: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.ends_with(&start))
+        .skip(1)
+        .take_while(|line| !line.ends_with("endregion"))
+        .collect();
+    assert!(!inside.is_empty(), "{file} has no region {name}");
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    let full = inside.iter().filter(|line| !line.is_empty());
+    let margin = full.map(indent).min().unwrap();
+    inside
+        .iter()
+        .map(|line| format!("{}\n", line.get(margin..).unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn every_block_of_code_is_a_part_of_what_is_tested() {
+    let blocks = blocks();
+    let shown = blocks.iter().filter(|block| block.language != "text");
+    for block in shown {
+        let source = block.source.unwrap_or_else(|| {
+            panic!("comes from nowhere:\n{}", block.text);
+        });
+        let expected = match source.split_once('#') {
+            Some((file, name)) => part(file, name),
+            None => std::fs::read_to_string(examples().join(source)).unwrap(),
+        };
+        assert_eq!(block.text, expected, "{source} was changed: copy it again");
+    }
+    for language in ["python", "java", "php", "sh"] {
+        assert!(blocks.iter().any(|block| block.language == language));
+    }
+}
+
+/// The way through the page is walked in `walkthrough`: it has to be the whole way.
+#[test]
+fn every_step_of_the_walkthrough_is_on_the_page() {
+    let steps = std::fs::read_to_string(examples().join("walkthrough.sh")).unwrap();
+    for name in steps.lines().filter_map(|line| line.strip_prefix("# region ")) {
+        let source = format!("walkthrough.sh#{name}");
+        let there = blocks().iter().any(|block| block.source == Some(&*source));
+        assert!(there, "{source}");
+    }
+}
+
+#[test]
+fn every_address_inside_the_repository_exists() {
+    let root = examples().join("..");
+    let mut links = 0;
+    for target in PAGE.split("](").skip(1) {
+        let target = target.split(')').next().unwrap();
+        if let Some(id) = target.strip_prefix('#') {
+            assert!(PAGE.contains(&format!("<a id=\"{id}\"></a>")), "{target}");
+        } else {
+            assert!(root.join(target).exists(), "{target}");
+        }
+        links += 1;
+    }
+    assert!(links > 10);
+}
