@@ -31,7 +31,9 @@ cat "data/received/enrolled/$ORDER"
 
 # region refund
 python3 docs/examples/python/enrollpay.py refund "$ORDER" TK-0001 3500 停考
-sleep 2
+# endregion
+
+# region refunded
 python3 docs/examples/python/enrollpay.py read "$ORDER"
 # endregion
 
@@ -41,8 +43,9 @@ python3 docs/examples/python/enrollpay.py cancel "$OTHER"
 # endregion
 
 # region explain
-target/release/enrollpay call GET "/v1/orders/$ORDER/timeline" --credentials data/school.json
-target/release/enrollpay call GET '/v1/events?limit=10' --credentials data/school.json
+alias enrollpay=target/release/enrollpay
+enrollpay call GET "/v1/orders/$ORDER/timeline" --url "$ENROLLPAY_URL"
+enrollpay call GET '/v1/events?limit=10' --url "$ENROLLPAY_URL"
 # endregion
 
 # region lose
@@ -63,8 +66,8 @@ curl -sS -X DELETE http://127.0.0.1:8083/control/faults
 
 # region reconcile
 DAY=$(TZ=Asia/Shanghai date -d '2 days ago' +%F)
-target/release/enrollpay reconcile --account demo-wechat --date "$DAY"
-target/release/enrollpay call GET "/v1/reconciliations/demo-wechat/$DAY" --credentials data/school.json
+enrollpay reconcile --account demo-wechat --date "$DAY"
+enrollpay call GET "/v1/reconciliations/demo-wechat/$DAY" --url "$ENROLLPAY_URL"
 # endregion
 
 # region self-check

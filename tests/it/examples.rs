@@ -96,7 +96,10 @@ async fn takes_payments(language: Language, wallet: Wallet) {
 
     let other = school.order(&["create", "ZK202104-000124"]);
     let closed = school.order(&["cancel", &other["id"]]);
-    assert_eq!((&closed["id"], &*closed["status"]), (&other["id"], "closed"));
+    assert_eq!(
+        (&closed["id"], &*closed["status"]),
+        (&other["id"], "closed")
+    );
     receiver
         .line(&["new ", " order.closed ", &other["id"], " closed"])
         .await;
@@ -130,8 +133,17 @@ async fn python() {
 #[test]
 fn the_published_example_is_what_the_gateway_makes_of_it() {
     let lines: Vec<_> = PUBLISHED.lines().collect();
-    let [method, path, timestamp, nonce, body, header, webhook, verdicts, "self-check: ok"] =
-        lines[..]
+    let [
+        method,
+        path,
+        timestamp,
+        nonce,
+        body,
+        header,
+        webhook,
+        verdicts,
+        "self-check: ok",
+    ] = lines[..]
     else {
         panic!("{lines:?}");
     };
@@ -150,8 +162,9 @@ fn the_published_example_is_what_the_gateway_makes_of_it() {
     let judge =
         standardwebhooks::Webhook::new("whsec_YW4gZXhhbXBsZSBrZXksIG5vdCBmb3IgdXNlIQ==").unwrap();
     let id = "evt_01KAH8Z6D0W2F4M6P8R0T2V4X6";
-    let body =
-        format!(r#"{{"id":"{id}","type":"order.paid","data":{{"order":{{"subject":"{SUBJECT}"}}}}}}"#);
+    let body = format!(
+        r#"{{"id":"{id}","type":"order.paid","data":{{"order":{{"subject":"{SUBJECT}"}}}}}}"#
+    );
     let signature = judge.sign(id, seconds, body.as_bytes()).unwrap();
     assert_eq!(webhook, format!("webhook-signature: {signature}"));
     assert_eq!(verdicts, "genuine genuine signature signature timestamp");

@@ -1,5 +1,7 @@
 //! docs/integrate.md shows code that runs, and nothing else.
 
+use enrollpay::http::problem::CATALOGUE;
+
 use super::school::examples;
 
 const PAGE: &str = include_str!("../../../docs/integrate.md");
@@ -75,7 +77,10 @@ fn every_block_of_code_is_a_part_of_what_is_tested() {
 #[test]
 fn every_step_of_the_walkthrough_is_on_the_page() {
     let steps = std::fs::read_to_string(examples().join("walkthrough.sh")).unwrap();
-    for name in steps.lines().filter_map(|line| line.strip_prefix("# region ")) {
+    for name in steps
+        .lines()
+        .filter_map(|line| line.strip_prefix("# region "))
+    {
         let source = format!("walkthrough.sh#{name}");
         let there = blocks().iter().any(|block| block.source == Some(&*source));
         assert!(there, "{source}");
@@ -95,5 +100,38 @@ fn every_address_inside_the_repository_exists() {
         }
         links += 1;
     }
-    assert!(links > 10);
+    assert!(links > 6);
+}
+
+/// Codes in the page's table are those of the catalogue, with their statuses.
+#[test]
+fn every_code_on_the_page_is_one_of_ours() {
+    let rows = PAGE.lines().filter_map(|line| {
+        let (code, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let status: u16 = rest.split(' ').next()?.parse().ok()?;
+        Some((code, status))
+    });
+    let mut codes = 0;
+    for (code, status) in rows {
+        let entry = CATALOGUE.iter().find(|entry| entry.name == code);
+        let entry = entry.unwrap_or_else(|| panic!("no code {code}"));
+        assert_eq!(entry.status, status, "{code}");
+        codes += 1;
+    }
+    assert!(codes > 10);
+}
+
+#[test]
+fn every_state_is_on_the_page() {
+    let words = [
+        "unpaid paying paid closed cancelled deadline",
+        "shown scanned closing succeeded expired cancelled superseded released failed",
+        "pending abnormal succeeded failed",
+        "none partial full",
+    ];
+    let (_, lifecycle) = PAGE.split_once("## 8.").unwrap();
+    let (lifecycle, _) = lifecycle.split_once("## 9.").unwrap();
+    for word in words.iter().flat_map(|words| words.split(' ')) {
+        assert!(lifecycle.contains(word), "{word}");
+    }
 }

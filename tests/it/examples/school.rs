@@ -172,8 +172,7 @@ impl School {
         let url = format!("http://{}", self.address);
         eventually("the example's receiver", PATIENCE, async || {
             assert_eq!(process.ended(), None, "it ended");
-            let answer = client().get(&url).send().await.ok()?;
-            (answer.status() == 404).then_some(())
+            client().get(&url).send().await.ok().map(drop)
         })
         .await;
         Receiver { process, url }
@@ -221,7 +220,8 @@ impl Receiver {
 
     /// Deliveries that nobody sent, that somebody recorded, that come too late; `order` is paid.
     pub async fn believes_only_what_is_true(&self, school: &School, order: &str) {
-        let stranger = standardwebhooks::Webhook::new("whsec_c3RyYW5nZXJzIGtleSwgbm90IG91cnMh").unwrap();
+        let stranger =
+            standardwebhooks::Webhook::new("whsec_c3RyYW5nZXJzIGtleSwgbm90IG91cnMh").unwrap();
         let ours = standardwebhooks::Webhook::new(&school.webhook_secret).unwrap();
         let unpaid = "ord_00000000000000000000000001";
         let event = |id: &str, order: &str, version: u64| {
@@ -233,10 +233,18 @@ impl Receiver {
         };
         let id = "evt_00000000000000000000000001";
         let body = event(id, unpaid, 9);
-        let sign = |judge: &standardwebhooks::Webhook, at| judge.sign(id, at, body.as_bytes()).unwrap();
-        let says = |answer: &Answer| (answer.status, String::from_utf8(answer.body.clone()).unwrap());
+        let sign =
+            |judge: &standardwebhooks::Webhook, at| judge.sign(id, at, body.as_bytes()).unwrap();
+        let says = |answer: &Answer| {
+            (
+                answer.status,
+                String::from_utf8(answer.body.clone()).unwrap(),
+            )
+        };
 
-        let forged = self.deliver(id, now(), &sign(&stranger, now()), &body).await;
+        let forged = self
+            .deliver(id, now(), &sign(&stranger, now()), &body)
+            .await;
         assert_eq!(says(&forged), (401, "refused signature".to_owned()));
         let at = now();
         let altered = body.replace("14000", "1");

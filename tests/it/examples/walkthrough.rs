@@ -140,7 +140,13 @@ async fn the_page_can_be_followed_to_its_end() {
     second.current_dir(here).arg("-euc");
     // Its own process, so that ending it ends the receiver.
     let step = ports.step("receiver").replace("python3", "exec python3");
-    let receiver = Process::start({ second.arg(step); second }, here.join("receiver"));
+    let receiver = Process::start(
+        {
+            second.arg(step);
+            second
+        },
+        here.join("receiver"),
+    );
     eventually("the receiver", PATIENCE, async || {
         receiver.output().contains("listening on").then_some(())
     })
@@ -150,7 +156,9 @@ async fn the_page_can_be_followed_to_its_end() {
         eventually(&what, PATIENCE, async || {
             let output = receiver.output();
             let mut lines = output.lines();
-            lines.any(|line| line.starts_with("new ") && line.contains(&what)).then_some(())
+            lines
+                .any(|line| line.starts_with("new ") && line.contains(&what))
+                .then_some(())
         })
         .await;
     };
@@ -164,16 +172,24 @@ async fn the_page_can_be_followed_to_its_end() {
     told("order.paid", order).await;
     let seen = terminal.types(&ports.step("paid")).await;
     assert!(seen.contains("status paid\n"), "{seen}");
-    assert!(seen.ends_with(&format!("ZK202104-000123 {SUBJECT} 14000\n")), "{seen}");
+    assert!(
+        seen.ends_with(&format!("ZK202104-000123 {SUBJECT} 14000\n")),
+        "{seen}"
+    );
 
     let seen = terminal.types(&ports.step("refund")).await;
-    assert!(seen.contains("refund_status partial\n"), "{seen}");
+    assert!(seen.contains("amount 3500\n"), "{seen}");
     told("refund.succeeded", order).await;
+    let seen = terminal.types(&ports.step("refunded")).await;
+    assert!(seen.contains("refund_status partial\n"), "{seen}");
     let seen = members(&terminal.types(&ports.step("cancel")).await);
     assert_eq!(seen["status"], "closed");
     told("order.closed", &seen["id"]).await;
     let seen = terminal.types(&ports.step("explain")).await;
-    assert!(seen.contains("order.paid") && seen.contains("停考"), "{seen}");
+    assert!(
+        seen.contains("order.paid") && seen.contains("停考"),
+        "{seen}"
+    );
 
     // The notice never comes, and the payment is found all the same.
     let seen = terminal.types(&ports.step("lose")).await;
