@@ -187,7 +187,7 @@ async fn the_page_can_be_followed_to_its_end() {
     told("order.closed", &seen["id"]).await;
     let seen = terminal.types(&ports.step("explain")).await;
     assert!(
-        seen.contains("order.paid") && seen.contains("停考"),
+        seen.contains("order.paid") && seen.contains("\"trade_made\""),
         "{seen}"
     );
 
