@@ -49,7 +49,7 @@ enrollpay call GET '/v1/events?limit=10' --url "$ENROLLPAY_URL"
 # endregion
 
 # region lose
-curl -sS -H 'Content-Type: application/json' http://127.0.0.1:8083/control/faults \
+curl -sS -w '\n' -H 'Content-Type: application/json' http://127.0.0.1:8083/control/faults \
   -d '[{"operation":"wechat.notice","fault":"lost","count":null},
        {"operation":"alipay.notice","fault":"lost","count":null}]'
 python3 docs/examples/python/enrollpay.py create ZK202104-000125
@@ -61,7 +61,7 @@ python3 docs/examples/python/enrollpay.py query "$LOST"
 # endregion
 
 # region heal
-curl -sS -X DELETE http://127.0.0.1:8083/control/faults
+curl -sS -w '\n' -X DELETE http://127.0.0.1:8083/control/faults
 # endregion
 
 # region reconcile

@@ -67,9 +67,9 @@ async fn takes_payments(language: Language, wallet: Wallet) {
     assert_eq!(school.order(&["query", id])["status"], "paid");
 
     // Once more, under the same id: nothing happens twice.
-    let resend = format!("/v1/events/{event}/resend");
-    let resent = school.merchant.post(&resend, &json!({})).await;
-    assert!((200..300).contains(&resent.status), "{}", resent.json());
+    let path = format!("/v1/events/{event}/resend");
+    let accepted = school.merchant.post(&path, &json!({})).await;
+    assert!((200..300).contains(&accepted.status), "{}", accepted.json());
     receiver.line(&["repeated ", &event]).await;
     assert_eq!(school.enrolled(id).as_deref(), Some(&*enrolled));
     assert_eq!(school.kept(id), Some(kept.clone()));

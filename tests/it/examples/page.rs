@@ -1,6 +1,8 @@
 //! docs/integrate.md shows code that runs, and nothing else.
 
 use enrollpay::http::problem::CATALOGUE;
+use enrollpay::simulator::Rule;
+use serde_json::json;
 
 use super::school::examples;
 
@@ -20,7 +22,7 @@ fn blocks() -> Vec<Block<'static>> {
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
             let inside = lines.by_ref().take_while(|line| *line != "```");
-            let text = inside.map(|line| format!("{line}\n")).collect();
+            let text = inside.flat_map(|line| [line, "\n"]).collect();
             blocks.push(Block {
                 source,
                 language,
@@ -50,7 +52,7 @@ pub fn part(file: &str, name: &str) -> String {
     let margin = full.map(indent).min().unwrap();
     inside
         .iter()
-        .map(|line| format!("{}\n", line.get(margin..).unwrap_or_default()))
+        .flat_map(|line| [line.get(margin..).unwrap_or_default(), "\n"])
         .collect()
 }
 
@@ -134,4 +136,30 @@ fn every_state_is_on_the_page() {
     for word in words.iter().flat_map(|words| words.split(' ')) {
         assert!(lifecycle.contains(word), "{word}");
     }
+}
+
+/// `operation`, `operation`: `fault`, `fault`; a row without operations means those of the row above.
+#[test]
+fn every_fault_on_the_page_can_be_made() {
+    let (_, faults) = PAGE.split_once("## 11.").unwrap();
+    let (faults, _) = faults.split_once("## 12.").unwrap();
+    let mut operations = Vec::new();
+    let mut made = 0;
+    for row in faults.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let cell = row.split(" | ").nth(1).unwrap_or_default();
+        let words = cell.split('`').skip(1).step_by(2);
+        let (named, faults): (Vec<_>, Vec<_>) = words.partition(|word| word.contains('.'));
+        if !named.is_empty() {
+            operations = named;
+        }
+        for fault in faults {
+            for operation in &operations {
+                let rule = json!({ "operation": operation, "fault": fault });
+                let rule: Rule = serde_json::from_value(rule).unwrap();
+                assert_eq!(rule.check(), Ok(()), "{operation} {fault}");
+                made += 1;
+            }
+        }
+    }
+    assert!(made > 15);
 }

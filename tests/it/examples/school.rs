@@ -13,7 +13,7 @@ use crate::support::process::{Gateway, Process, free_port};
 use crate::support::{client, eventually};
 
 /// A virtual machine and a compiler may have to start first.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
@@ -78,8 +78,8 @@ impl School {
             let mut compiler = bare("javac");
             compiler.args(["-encoding", "UTF-8", "-d"]);
             compiler.arg(folder.path());
-            let compiled = output(compiler.arg(examples().join("java/Enrollpay.java")));
-            assert!(compiled.status.success(), "{compiled:?}");
+            let done = output(compiler.arg(examples().join("java/Enrollpay.java")));
+            assert!(done.status.success(), "{done:?}");
         }
         Self {
             language,

@@ -19,7 +19,7 @@ use crate::support::process::{BINARY, Process, free_port};
 use crate::support::student::{Alipay, Student, Wallet, Wechat};
 use crate::support::{client, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The ports on the page, and those of this test.
 struct Ports(Vec<(&'static str, String)>);
