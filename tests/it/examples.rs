@@ -7,6 +7,7 @@
 )]
 
 mod busy;
+mod outcomes;
 mod page;
 mod school;
 mod walkthrough;
