@@ -19,6 +19,7 @@ use super::{Deps, auth};
 /// Styles are ours, scripts there are none.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const STYLE: &str = include_str!("../../templates/docs/docs.css");
+const GUIDE: &str = include_str!("../../docs/integrate.md");
 
 /// A worked example: a request, the text that is signed, and what comes of it.
 struct Signing {
@@ -183,6 +184,15 @@ pub async fn error(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let entry = entry.ok_or_else(Problem::not_found)?;
     let rendered = ErrorPage { entry }.render();
     Ok(page(rendered.map_err(|_| Problem::not_found())?))
+}
+
+/// `GET /docs/integrate`: the way from nothing to a verified webhook, as it stands in the repository.
+pub async fn guide() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(GUIDE)
 }
 
 /// `GET /docs/docs.css`.

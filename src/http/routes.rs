@@ -107,6 +107,7 @@ fn open_pages() -> Vec<Address> {
             vec![get().to(openapi::openapi_json)],
         ),
         address("/docs", "GET", vec![get().to(docs::docs)]),
+        address("/docs/integrate", "GET", vec![get().to(docs::guide)]),
         address("/docs/docs.css", "GET", vec![get().to(docs::style)]),
         address("/docs/errors", "GET", vec![get().to(docs::errors)]),
         address("/docs/errors/{code}", "GET", vec![get().to(docs::error)]),

@@ -16,6 +16,7 @@ mod crash;
 mod dashboards;
 mod demo;
 mod drain;
+mod examples;
 mod faults;
 mod heart;
 mod herd;

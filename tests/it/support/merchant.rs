@@ -69,12 +69,17 @@ impl Merchant {
             "--account",
             "alipay=demo-alipay",
         ]);
+        receiver.believe(made["webhook_secret"].as_str().unwrap());
+        Self::of(&made, &gateway.origin)
+    }
+
+    /// One that is registered: by what `merchant create` printed.
+    pub fn of(made: &Value, origin: &str) -> Self {
         let member = |name: &str| made[name].as_str().unwrap().to_owned();
-        receiver.believe(&member("webhook_secret"));
         Self {
             key_id: member("key_id"),
             secret: member("secret"),
-            origin: gateway.origin.clone(),
+            origin: origin.to_owned(),
             client: super::client(),
         }
     }
