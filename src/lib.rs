@@ -44,6 +44,7 @@ pub mod metrics;
 pub mod operations;
 pub mod order;
 pub mod provider;
+pub mod qr;
 pub mod random;
 pub mod reconcile;
 pub mod retention;

@@ -10,7 +10,7 @@ use super::demo_keys::{read_or_make, write_secret};
 use super::keys::Keys;
 use super::{AppError, Foundation, accounts, demo_merchant_file};
 use crate::config::{Config, Mode};
-use crate::demo::{self, Demo};
+use crate::demo::{self, Credentials, Demo, School};
 use crate::operations::{MerchantChanges, Operation, Operator};
 use crate::order::MerchantId;
 use crate::simulator::{self, Simulator};
@@ -90,16 +90,32 @@ impl DemoMode {
                 school: None,
             });
         };
-        let merchant = demo_merchant(config, foundation, keys).await?;
-        let member = |name: &str| merchant[name].as_str().unwrap_or_default().to_owned();
+        let mut merchants = Vec::new();
+        for school in School::ALL {
+            let merchant = demo_merchant(config, foundation, keys, school).await?;
+            merchants.push((school, merchant));
+        }
+        let member = |merchant: &Value, name: &str| {
+            let text = merchant[name].as_str();
+            text.unwrap_or_default().to_owned()
+        };
+        let schools = merchants
+            .iter()
+            .map(|(school, merchant)| {
+                let credentials = Credentials {
+                    key_id: member(merchant, "key_id"),
+                    secret: SecretString::from(member(merchant, "secret")),
+                    webhook_secret: SecretString::from(member(merchant, "webhook_secret")),
+                };
+                (*school, credentials)
+            })
+            .collect();
         let demo = demo::start(
             demo::Options {
                 listen: free_or_any(listen),
                 gateway_url: config.public_url(),
-                key_id: member("key_id"),
-                secret: SecretString::from(member("secret")),
-                webhook_secret: SecretString::from(member("webhook_secret")),
-                state_file: Some(config.data_folder().join("demo-school.json")),
+                schools,
+                folder: Some(config.data_folder()),
             },
             foundation.clock.clone(),
             foundation.random.clone(),
@@ -107,18 +123,20 @@ impl DemoMode {
         .await
         .map_err(|error| AppError::Demo(format!("demo.listen: {error}")))?;
         // Its port may differ from start to start.
-        super::operations(config, foundation, keys)
-            .run(
-                &operator()?,
-                Operation::MerchantSet {
-                    merchant: member("merchant_id"),
-                    changes: MerchantChanges {
-                        webhook_url: Some(format!("http://{}/webhook", demo.address())),
-                        ..MerchantChanges::default()
-                    },
-                },
+        for (school, merchant) in &merchants {
+            let changes = MerchantChanges {
+                webhook_url: Some(format!("http://{}{}", demo.address(), school.webhook())),
+                ..MerchantChanges::default()
+            };
+            set_up(
+                config,
+                foundation,
+                keys,
+                &member(merchant, "merchant_id"),
+                changes,
             )
             .await?;
+        }
         Ok(Open {
             mode: self,
             school: Some(demo),
@@ -151,13 +169,52 @@ fn operator() -> Result<Operator, AppError> {
     Ok(Operator::of(super::commands::own_user(), Some("demo"))?)
 }
 
-/// The demo school's key and secrets, from the file beside the store, or from a new registration.
+/// A school's name on the cashier, and whom to call: about paying, and about the fee.
+const fn names(school: School) -> [&'static str; 3] {
+    match school {
+        School::SelfStudy => [
+            "新疆维吾尔自治区自学考试（演示）",
+            "0991-0000000（演示号码）",
+            "0991-0000001（演示号码）",
+        ],
+        School::Tuition => [
+            "医学院计划财务处（演示）",
+            "0535-0000000（演示号码）",
+            "0535-0000001（演示号码）",
+        ],
+        School::Language => [
+            "学士学位外语考试办公室（演示）",
+            "0731-0000000（演示号码）",
+            "0731-0000001（演示号码）",
+        ],
+    }
+}
+
+async fn set_up(
+    config: &Config,
+    foundation: &Foundation,
+    keys: &Keys,
+    merchant: &str,
+    changes: MerchantChanges,
+) -> Result<(), AppError> {
+    let set = Operation::MerchantSet {
+        merchant: merchant.to_owned(),
+        changes,
+    };
+    super::operations(config, foundation, keys)
+        .run(&operator()?, set)
+        .await?;
+    Ok(())
+}
+
+/// A demo school's key and secrets, from the file beside the store, or from a new registration.
 async fn demo_merchant(
     config: &Config,
     foundation: &Foundation,
     keys: &Keys,
+    school: School,
 ) -> Result<Value, AppError> {
-    let path = demo_merchant_file(config);
+    let path = demo_merchant_file(config, school);
     if path.exists() {
         let kept: Value = read_or_make(&path, || Ok(Value::Null))?;
         let id: Option<MerchantId> = kept["merchant_id"].as_str().and_then(|id| id.parse().ok());
@@ -175,32 +232,24 @@ async fn demo_merchant(
             accounts.push(format!("{prefix}{account}"));
         }
     }
-    let by = operator()?;
+    let [name, help_payment, help_fee] = names(school);
     let merchant = operations
         .run(
-            &by,
+            &operator()?,
             Operation::MerchantCreate {
-                name: "新疆维吾尔自治区自学考试（演示）".to_owned(),
+                name: name.to_owned(),
                 webhook_url: None,
                 accounts,
             },
         )
         .await?;
     let changes = MerchantChanges {
-        help_payment: Some("0991-0000000（演示号码）".to_owned()),
-        help_fee: Some("0991-0000001（演示号码）".to_owned()),
+        help_payment: Some(help_payment.to_owned()),
+        help_fee: Some(help_fee.to_owned()),
         ..MerchantChanges::default()
     };
     let merchant_id = merchant["merchant_id"].as_str().unwrap_or_default();
-    operations
-        .run(
-            &by,
-            Operation::MerchantSet {
-                merchant: merchant_id.to_owned(),
-                changes,
-            },
-        )
-        .await?;
+    set_up(config, foundation, keys, merchant_id, changes).await?;
     write_secret(&path, &merchant)
         .map_err(|error| AppError::Demo(format!("{}: {error}", path.display())))?;
     Ok(merchant)

@@ -76,9 +76,14 @@ impl AppError {
     }
 }
 
-/// Where demo mode keeps its merchant's key, in the form that `merchant create` prints.
-pub fn demo_merchant_file(config: &Config) -> PathBuf {
-    config.data_folder().join("demo-merchant.json")
+/// Where demo mode keeps a school's key, in the form that `merchant create` prints.
+pub fn demo_merchant_file(config: &Config, school: crate::demo::School) -> PathBuf {
+    use crate::demo::School;
+    config.data_folder().join(match school {
+        School::SelfStudy => "demo-merchant.json",
+        School::Tuition => "demo-merchant-tuition.json",
+        School::Language => "demo-merchant-language.json",
+    })
 }
 
 /// What a command that opens the store itself works with.

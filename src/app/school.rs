@@ -1,10 +1,8 @@
-//! The demo enrolment system in a process of its own: it stays while nodes of the gateway come and go.
+//! The demo enrolment systems in a process of its own: it stays while nodes of the gateway come and go.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use secrecy::SecretString;
 
 use super::AppError;
 use super::node::wait_for_signal;
@@ -13,14 +11,12 @@ use crate::demo;
 use crate::random::SystemRandom;
 use crate::telemetry;
 
-/// How the school is started, and as whom it calls the gateway.
+/// How the schools are started, and as whom they call the gateway.
 #[derive(Clone, Debug)]
 pub struct School {
     pub listen: SocketAddr,
     pub gateway_url: String,
-    pub key_id: String,
-    pub secret: SecretString,
-    pub webhook_secret: SecretString,
+    pub schools: Vec<(demo::School, demo::Credentials)>,
     /// Where registrations and notices are kept.
     pub folder: PathBuf,
 }
@@ -38,10 +34,8 @@ pub fn school(school: School, announce: impl Fn(&str)) -> Result<(), AppError> {
             demo::Options {
                 listen: school.listen,
                 gateway_url: school.gateway_url,
-                key_id: school.key_id,
-                secret: school.secret,
-                webhook_secret: school.webhook_secret,
-                state_file: Some(school.folder.join("demo-school.json")),
+                schools: school.schools,
+                folder: Some(school.folder),
             },
             Arc::new(SystemClock),
             Arc::new(SystemRandom),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
+use crate::demo::School;
 use crate::http::auth;
 use crate::random::{Random, SystemRandom};
 
@@ -146,7 +147,8 @@ impl Call {
                 webhook_secret: None,
             });
         }
-        read_credentials(&crate::app::demo_merchant_file(config)).map_err(|failure| {
+        let demo = crate::app::demo_merchant_file(config, School::SelfStudy);
+        read_credentials(&demo).map_err(|failure| {
             Failure::new(format!(
                 "no key: give --credentials FILE, or set ENROLLPAY_KEY_ID and ENROLLPAY_SECRET ({})",
                 failure.message

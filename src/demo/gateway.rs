@@ -33,6 +33,15 @@ pub struct Order {
     pub receipt_url: Option<String>,
     #[serde(default)]
     pub surplus: Vec<Surplus>,
+    /// The bills that a student ticked for it.
+    #[serde(default)]
+    pub bills: Vec<Bill>,
+}
+
+/// A bill as an order names it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+pub struct Bill {
+    pub merchant_bill_no: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
@@ -127,6 +136,30 @@ impl Gateway {
             Ok(order) => Ok(order),
             Err(_) => self.read(id).await,
         }
+    }
+
+    /// Ends what is unpaid. What the answer says of the order's status is the truth.
+    pub async fn cancel(&self, id: &str) -> Result<Order, Trouble> {
+        let path = format!("/v1/orders/{id}/cancel");
+        order_in(self.call(Method::POST, &path, String::new()).await?)
+    }
+
+    /// Uploads what is owed. Safe to repeat, as an order is.
+    pub async fn upload(&self, bills: &Value) -> Result<(), Trouble> {
+        self.call(Method::POST, "/v1/bills", bills.to_string())
+            .await
+            .map(drop)
+    }
+
+    /// The address of one student's own list of bills.
+    pub async fn payer_link(&self, payer: &Value) -> Result<String, Trouble> {
+        let (status, answer) = self
+            .call(Method::POST, "/v1/payer_links", payer.to_string())
+            .await?;
+        answer["url"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or(Trouble::Unreadable { status })
     }
 
     pub async fn read(&self, id: &str) -> Result<Order, Trouble> {

@@ -17,7 +17,6 @@ pub mod limits;
 pub mod merchant;
 pub mod openapi;
 pub mod problem;
-pub mod qr;
 pub mod queries;
 pub mod refusal;
 pub mod request_id;

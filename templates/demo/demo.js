@@ -4,7 +4,7 @@
 (() => {
   const box = document.getElementById("payment");
   if (!box) return;
-  const { number, version, status } = box.dataset;
+  const { address, version, status } = box.dataset;
   const final = status === "paid" || status === "closed";
   const wait = final ? 10000 : 1500;
   let timer = 0;
@@ -13,11 +13,11 @@
     clearTimeout(timer);
     if (!document.hidden) {
       try {
-        const answer = await fetch(`/registrations/${number}/status`, { cache: "no-store" });
+        const answer = await fetch(`${address}/status`, { cache: "no-store" });
         if (answer.ok) {
           const now = await answer.json();
           if (String(now.version) !== version) {
-            location.replace(`/registrations/${number}`);
+            location.replace(address);
             return;
           }
         }

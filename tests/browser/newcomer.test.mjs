@@ -15,7 +15,7 @@ for (const [wallet, who, label] of [["wechat", "zhangsan", "微信支付"], ["al
     const began = performance.now();
     const desk = await person(browser);
     const phone = await person(browser, { phone: true });
-    const school = await visit(desk, gateway.school);
+    const school = await visit(desk, `${gateway.school}/selfstudy`);
     if (wallet === "alipay") await school.getByRole("button", { name: "新的报考" }).click();
     await says(school, ".state", "未缴费");
     const registration = school.url();

@@ -14,7 +14,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use enrollpay::clock::{Clock, ManualClock};
-use enrollpay::demo::{self, Demo, Options};
+use enrollpay::demo::{self, Credentials, Demo, Options, School};
 use enrollpay::order::Timestamp;
 use enrollpay::random::SystemRandom;
 use reqwest::{Client, Response, StatusCode};
@@ -24,6 +24,7 @@ const NOW: Timestamp = Timestamp::from_seconds(1_795_168_800);
 const SECRET: &str = "sk_do-not-log";
 const WEBHOOK_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const CASHIER: &str = "http://127.0.0.1:1/pay/token";
+const BILLS: &str = "http://127.0.0.1:1/bills/token";
 
 /// A gateway that checks every signature and says what it is told to.
 #[derive(Default)]
@@ -31,6 +32,7 @@ struct Book {
     requests: Vec<(String, Vec<u8>, String)>,
     status: Option<&'static str>,
     version: u64,
+    refuses: Option<&'static str>,
 }
 
 struct FakeGateway {
@@ -92,7 +94,24 @@ async fn gateway(
             );
     };
     let mut book = book.lock().unwrap();
-    book.requests.push((line, body.to_vec(), nonce));
+    book.requests.push((line.clone(), body.to_vec(), nonce));
+    match line.as_str() {
+        "POST /v1/bills" => {
+            let asked: Value = serde_json::from_slice(&body).unwrap();
+            return HttpResponse::Created()
+                .json(json!({ "object": "list", "data": asked["bills"] }));
+        }
+        "POST /v1/payer_links" => {
+            return HttpResponse::Created()
+                .json(json!({ "object": "payer_link", "url": BILLS, "expires_at": "2026-11-20T20:00:00+08:00" }));
+        }
+        _ => {}
+    }
+    if let Some(code) = book.refuses {
+        return HttpResponse::UnprocessableEntity()
+            .content_type("application/problem+json")
+            .json(json!({ "code": code, "title": "Refused", "detail": "as told" }));
+    }
     let created: Value = book
         .requests
         .iter()
@@ -144,15 +163,24 @@ struct World {
     number: String,
 }
 
-async fn start(secret: &str, gateway: FakeGateway, state_file: Option<PathBuf>) -> World {
+fn credentials(secret: &str) -> Credentials {
+    Credentials {
+        key_id: "key_1".into(),
+        secret: secret.into(),
+        webhook_secret: WEBHOOK_SECRET.into(),
+    }
+}
+
+async fn start(secret: &str, gateway: FakeGateway, folder: Option<PathBuf>) -> World {
     let clock = ManualClock::at(NOW);
     let options = Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         gateway_url: format!("http://{}", gateway.address),
-        key_id: "key_1".into(),
-        secret: secret.into(),
-        webhook_secret: WEBHOOK_SECRET.into(),
-        state_file,
+        schools: School::ALL
+            .into_iter()
+            .map(|school| (school, credentials(secret)))
+            .collect(),
+        folder,
     };
     let demo = demo::start(options, Arc::new(clock.clone()), Arc::new(SystemRandom))
         .await
@@ -169,7 +197,7 @@ async fn start(secret: &str, gateway: FakeGateway, state_file: Option<PathBuf>) 
         clock,
         number: String::new(),
     };
-    let first = world.get("/").await;
+    let first = world.get("/selfstudy").await;
     world.number = number_in(&location(&first));
     world
 }
@@ -214,6 +242,7 @@ impl World {
         Notice {
             id: Some(id.to_owned()),
             seconds: self.clock.now().as_seconds(),
+            to: School::SelfStudy.webhook(),
             secret: WEBHOOK_SECRET,
             signed: body.to_string(),
             sent: None,
@@ -228,7 +257,7 @@ impl World {
             .unwrap();
         let mut request = self
             .browser
-            .post(self.url("/webhook"))
+            .post(self.url(notice.to))
             .header("webhook-timestamp", notice.seconds)
             .header("webhook-signature", format!("v1,AAAA v1a,xx {signature}"))
             .body(notice.sent.unwrap_or(notice.signed));
@@ -242,6 +271,7 @@ impl World {
 struct Notice {
     id: Option<String>,
     seconds: i64,
+    to: &'static str,
     secret: &'static str,
     signed: String,
     /// What is sent instead of what was signed.
@@ -497,14 +527,14 @@ async fn checking_again_asks_the_gateway_and_shows_what_it_says() {
 #[tokio::test]
 async fn a_restart_forgets_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("demo.json");
-    let world = start(SECRET, FakeGateway::start(), Some(file.clone())).await;
+    let kept = folder.path().to_owned();
+    let world = start(SECRET, FakeGateway::start(), Some(kept.clone())).await;
     world.press("pay").await;
     world.deliver(world.notice("evt_1", "paid", 5)).await;
     let number = world.number.clone();
     world.demo.stop().await;
 
-    let world = start(SECRET, FakeGateway::start(), Some(file.clone())).await;
+    let world = start(SECRET, FakeGateway::start(), Some(kept.clone())).await;
     assert_eq!(world.number, number);
     assert_eq!(
         world.status().await,
@@ -515,14 +545,12 @@ async fn a_restart_forgets_nothing() {
     assert!(events.contains("收到 2 次"), "the id is remembered");
     world.demo.stop().await;
 
-    std::fs::write(&file, "{").unwrap();
+    std::fs::write(kept.join("demo-school.json"), "{").unwrap();
     let options = Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         gateway_url: "http://127.0.0.1:1".into(),
-        key_id: "key_1".into(),
-        secret: SECRET.into(),
-        webhook_secret: WEBHOOK_SECRET.into(),
-        state_file: Some(file),
+        schools: vec![(School::SelfStudy, credentials(SECRET))],
+        folder: Some(kept),
     };
     let clock = Arc::new(ManualClock::at(NOW));
     let refused = demo::start(options, clock, Arc::new(SystemRandom)).await;
@@ -542,7 +570,7 @@ async fn a_new_registration_has_its_own_number_and_other_sites_press_no_buttons(
         "the earlier one stays in reach"
     );
     assert_eq!(
-        location(&world.get("/").await),
+        location(&world.get("/selfstudy").await),
         format!("/registrations/{second}")
     );
 
@@ -556,5 +584,185 @@ async fn a_new_registration_has_its_own_number_and_other_sites_press_no_buttons(
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     let policy = answer.headers().get("content-security-policy").unwrap();
     assert!(policy.to_str().unwrap().starts_with("default-src 'none'"));
+    world.demo.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_page_has_a_door_to_each_open_school() {
+    let world = start(SECRET, FakeGateway::start(), None).await;
+    let page = world.get("/").await.text().await.unwrap();
+    for door in ["/selfstudy", "/tuition", "/language"] {
+        assert!(page.contains(&format!("href=\"{door}\"")), "{door}");
+    }
+    world.demo.stop().await;
+}
+
+#[tokio::test]
+async fn an_unpaid_registration_is_changed_by_ending_its_order_first() {
+    let world = start(SECRET, FakeGateway::start(), None).await;
+    world.press("pay").await;
+    // Money came in between: nothing is replaced, and the page says what is so.
+    world.gateway.becomes("paid", 4);
+    let answer = world.press("modify").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(world.status().await["status"], "paid");
+    world.demo.stop().await;
+
+    let world = start(SECRET, FakeGateway::start(), None).await;
+    world.press("pay").await;
+    world.gateway.becomes("closed", 4);
+    let answer = world.press("modify").await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_ne!(number_in(&location(&answer)), world.number);
+    assert_eq!(world.status().await["status"], "closed");
+    let lines = world.gateway.requests();
+    assert_eq!(lines.last().unwrap().0, "POST /v1/orders/ord_1/cancel");
+    world.demo.stop().await;
+}
+
+impl World {
+    /// A form as a browser with this cookie sends it.
+    async fn send(&self, path: &str, cookie: &str, form: &[(&str, &str)]) -> Response {
+        let request = self.browser.post(self.url(path)).header("cookie", cookie);
+        request.form(form).send().await.unwrap()
+    }
+
+    async fn log_in(&self) -> String {
+        let form = [("account", "2024013307"), ("password", "03071234")];
+        let answer = self.send("/tuition/finance/login", "", &form).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let cookie = answer.headers().get("set-cookie").unwrap();
+        cookie
+            .to_str()
+            .unwrap()
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned()
+    }
+}
+
+#[tokio::test]
+async fn the_university_uploads_what_is_owed_and_leads_its_student_to_the_list() {
+    let world = start(SECRET, FakeGateway::start(), None).await;
+    // The manual's way: face, code, account, first password.
+    let entry = world
+        .send("/tuition/entry", "", &[])
+        .await
+        .text()
+        .await
+        .unwrap();
+    for text in ["识别成功", "<svg", "2024013307", "03071234"] {
+        assert!(entry.contains(text), "{text}");
+    }
+    let wrong = [("account", "2024013307"), ("password", "1")];
+    let answer = world.send("/tuition/finance/login", "", &wrong).await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let stranger = world.send("/tuition/finance/bills", "", &[]).await;
+    assert_eq!(location(&stranger), "/tuition/finance");
+    assert!(world.gateway.requests().is_empty(), "nobody has logged in");
+
+    let cookie = world.log_in().await;
+    let answer = world.send("/tuition/finance/bills", &cookie, &[]).await;
+    assert_eq!(location(&answer), BILLS);
+    let again = world.send("/tuition/finance/bills", &cookie, &[]).await;
+    assert_eq!(location(&again), BILLS);
+    let requests = world.gateway.requests();
+    let lines: Vec<&str> = requests.iter().map(|one| one.0.as_str()).collect();
+    let link = "POST /v1/payer_links";
+    assert_eq!(lines, ["POST /v1/bills", link, link], "uploaded once");
+    let bills: Value = serde_json::from_slice(&requests[0].1).unwrap();
+    for bill in bills["bills"].as_array().unwrap() {
+        let lines = bill["items"].as_array().unwrap();
+        let sum: i64 = lines
+            .iter()
+            .map(|line| line["amount"].as_i64().unwrap())
+            .sum();
+        assert_eq!(bill["amount"], sum);
+        assert_eq!(bill["payer"]["ref"], "2024013307");
+    }
+
+    // A notice names the bills that its order holds.
+    let bill = bills["bills"][1]["merchant_bill_no"].clone();
+    let mut order = order("BILLS-1", "paid", 5);
+    order["bills"] = json!([{ "id": "bil_1", "merchant_bill_no": bill }]);
+    order["receipt_url"] = json!("http://127.0.0.1:1/receipts/r");
+    let notice = Notice {
+        to: School::Tuition.webhook(),
+        signed: json!({ "id": "evt_1", "type": "order.paid", "data": { "order": order } })
+            .to_string(),
+        ..world.notice("evt_1", "paid", 5)
+    };
+    assert_eq!(world.deliver(notice).await, StatusCode::NO_CONTENT);
+    let office = world.get("/tuition/office").await.text().await.unwrap();
+    assert_eq!(office.matches("已缴费").count(), 1);
+    assert_eq!(office.matches("未缴费").count(), 2);
+    let mine = world
+        .browser
+        .get(world.url("/tuition/finance/mine"))
+        .header("cookie", &cookie)
+        .send()
+        .await
+        .unwrap();
+    assert!(mine.text().await.unwrap().contains("/receipts/r"));
+    world.demo.stop().await;
+}
+
+#[tokio::test]
+async fn the_candidate_pays_for_nobody_else_and_uploads_no_picture() {
+    let world = start(SECRET, FakeGateway::start(), None).await;
+    let agent = "Mozilla/5.0 MicroMessenger/8.0";
+    let inside = world
+        .browser
+        .get(world.url("/language"))
+        .header("user-agent", agent);
+    let inside = inside.send().await.unwrap().text().await.unwrap();
+    assert!(inside.contains("暂不支持在微信中打开") && !inside.contains("开始报名"));
+
+    let made = world.send("/language/applications", "", &[]).await;
+    let application = location(&made);
+    let pay = format!("{application}/pay");
+    world.gateway.book.lock().unwrap().refuses = Some("payer_mismatch");
+    let other = [("payer_name", "张三"), ("payer_phone", "13600000000")];
+    let answer = world.send(&pay, "", &other).await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer
+            .text()
+            .await
+            .unwrap()
+            .contains("缴费人与报名人信息不一致")
+    );
+
+    world.gateway.book.lock().unwrap().refuses = None;
+    let own = [("payer_name", "李晓红"), ("payer_phone", "13700000000")];
+    let answer = world.send(&pay, "", &own).await;
+    assert_eq!(location(&answer), CASHIER);
+    let (_, body, _) = world.gateway.requests().pop().unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    for member in ["name", "id_number", "phone"] {
+        assert_eq!(body["payer"][member], body["registrant"][member]);
+    }
+    // Who pays was fixed with the order: what is typed later asks for the same order.
+    world.send(&pay, "", &other).await;
+    let (_, again, _) = world.gateway.requests().pop().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), body);
+
+    let number = body["merchant_order_no"].as_str().unwrap();
+    let notice = Notice {
+        to: School::Language.webhook(),
+        signed: json!({ "id": "evt_1", "type": "order.paid", "data": { "order": order(number, "paid", 5) } }).to_string(),
+        ..world.notice("evt_1", "paid", 5)
+    };
+    assert_eq!(world.deliver(notice).await, StatusCode::NO_CONTENT);
+    let page = world.get(&application).await.text().await.unwrap();
+    assert!(page.contains("已缴费") && page.contains("无需上传订单截图"));
+    // What is registered may change; the fee stays paid.
+    let edit = [("subject", "日语"), ("graduated", "1")];
+    let saved = world.send(&format!("{application}/save"), "", &edit).await;
+    let saved = saved.text().await.unwrap();
+    assert!(saved.contains("切勿重新支付") && saved.contains("已缴费"));
+    let ticket = world.get(&format!("{application}/ticket")).await;
+    assert!(ticket.text().await.unwrap().contains("日语"));
     world.demo.stop().await;
 }

@@ -50,6 +50,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("faults", &[]),
     ("sealing", &["order", "random"]),
+    ("qr", &[]),
     ("config", &[]),
     ("store", &["order", "clock", "sealing", "metrics", "faults"]),
     ("locks", &["order", "clock", "random", "metrics"]),
@@ -84,7 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "http",
         &[
             "order", "clock", "random", "metrics", "sealing", "store", "provider", "actors",
-            "view", "faults",
+            "view", "faults", "qr",
         ],
     ),
     (
@@ -110,7 +111,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("simulator", &["clock", "random", "order"]),
-    ("demo", &["clock", "random", "order"]),
+    ("demo", &["clock", "random", "order", "qr"]),
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 
 use unifont::{Glyph, get_glyph};
 
-use crate::http::qr::Qr;
+use crate::qr::Qr;
 
 const WIDTH: usize = 750;
 const HEIGHT: usize = 1000;

@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::state::State;
 use super::times::{Zone, capitals};
-use crate::http::qr::Qr;
 use crate::http::words::{Words, fill};
 use crate::order::attempt::{Attempt, Phase};
 use crate::order::state::{CaptureStanding, RefundStanding};
 use crate::order::{CodeMode, Fen, Order, Timestamp, Wallet};
+use crate::qr::Qr;
 use crate::store::{PayerIdentity, StoredOrder};
 use crate::view::View;
 

@@ -9,9 +9,9 @@ use super::panel::content_of;
 use super::visitor::{Visitor, zone};
 use crate::http::Deps;
 use crate::http::problem::{Code, Problem};
-use crate::http::qr::{Qr, QrError};
 use crate::http::words::fill;
 use crate::order::CodeMode;
+use crate::qr::{Qr, QrError};
 use crate::store::StoredOrder;
 
 /// Points a module of the plain PNG.

@@ -1,14 +1,11 @@
-//! What the school remembers: registrations, the orders it heard of, and the notices it received.
-
-use std::collections::VecDeque;
-use std::io::Write as _;
-use std::path::Path;
+//! What the examination office remembers: registrations, and the orders it heard of.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::gateway::Order;
-use super::receive::{Notice, Refused};
+use crate::demo::desk::{Books, RFC3339, beijing};
+use crate::demo::gateway::Order;
+use crate::demo::inbox::{Effect, Inbox};
 use crate::random::Random;
 
 /// A course of the manual's example: code, name, time of the examination, fee in fen.
@@ -59,8 +56,6 @@ pub fn total() -> i64 {
 const PAY_WITHIN_MS: i64 = 7 * 24 * 3_600_000;
 /// A demo that runs for months stays small.
 const REGISTRATIONS_MAX: usize = 200;
-const NOTICES_MAX: usize = 500;
-const REFUSED_MAX: usize = 50;
 
 /// One 报考: its number is the merchant's order number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,79 +72,34 @@ pub struct Registration {
     pub checked_at: Option<String>,
 }
 
-/// One delivery that reached the school and was believed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Heard {
-    pub id: String,
-    pub kind: String,
-    pub number: String,
-    pub version: u64,
-    pub status: String,
-    /// When it came first.
-    pub at: String,
-    /// How often it came.
-    pub times: u32,
-    pub effect: Effect,
-}
-
-/// What a notice did to our books.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// It told us something newer.
-    Applied,
-    /// We had heard of this version or a higher one.
-    Known,
-    /// No registration of ours has this number.
-    Unknown,
-}
-
-impl Effect {
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Applied => "已更新 applied",
-            Self::Known => "已知，忽略 not newer, ignored",
-            Self::Unknown => "非本校订单 not one of ours",
-        }
-    }
-}
-
-/// One delivery that was not believed.
-#[derive(Clone, Debug)]
-pub struct Disbelieved {
-    pub at: String,
-    pub why: Refused,
-}
-
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct State {
+pub struct Registrations {
     /// The newest last.
     registrations: Vec<Registration>,
-    heard: VecDeque<Heard>,
-    /// In memory only, and apart, so that forgeries push out nothing genuine.
-    #[serde(skip)]
-    refused: VecDeque<Disbelieved>,
+    #[serde(flatten)]
+    inbox: Inbox,
 }
 
-impl State {
-    /// A missing file is an empty state.
-    pub fn load(path: &Path) -> Result<Self, String> {
-        match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error.to_string()),
+impl Books for Registrations {
+    fn learn(&mut self, order: Order) -> Effect {
+        match self.registration_mut(&order.merchant_order_no) {
+            None => Effect::Unknown,
+            Some(Registration {
+                order: Some(known), ..
+            }) if known.version >= order.version => Effect::Known,
+            Some(registration) => {
+                registration.order = Some(order);
+                Effect::Applied
+            }
         }
     }
 
-    /// Durable when it returns: written beside, flushed, then renamed over the old.
-    pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let beside = path.with_extension("new");
-        let mut file = std::fs::File::create(&beside)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
+    fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
     }
+}
 
+impl Registrations {
     pub fn newest(&self) -> Option<&Registration> {
         self.registrations.last()
     }
@@ -169,12 +119,8 @@ impl State {
             .find(|one| one.number == number)
     }
 
-    pub fn heard(&self) -> impl Iterator<Item = &Heard> {
-        self.heard.iter().rev()
-    }
-
-    pub fn refused(&self) -> impl Iterator<Item = &Disbelieved> {
-        self.refused.iter().rev()
+    pub const fn received(&self) -> &Inbox {
+        &self.inbox
     }
 
     /// A new 报考 under a number that was never used.
@@ -199,58 +145,6 @@ impl State {
             checked_at: None,
         });
         number
-    }
-
-    /// Takes in an order wherever it comes from; the highest version stays.
-    pub fn learn(&mut self, order: Order) -> Effect {
-        match self.registration_mut(&order.merchant_order_no) {
-            None => Effect::Unknown,
-            Some(Registration {
-                order: Some(known), ..
-            }) if known.version >= order.version => Effect::Known,
-            Some(registration) => {
-                registration.order = Some(order);
-                Effect::Applied
-            }
-        }
-    }
-
-    /// Takes in a verified notice, once by its id.
-    pub fn hear(&mut self, notice: Notice, now_ms: i64) {
-        if let Some(known) = self.heard.iter_mut().find(|one| one.id == notice.id) {
-            known.times = known.times.saturating_add(1);
-            return;
-        }
-        let order = notice.data.order;
-        if self.heard.len() >= NOTICES_MAX {
-            self.heard.pop_front();
-        }
-        let (number, version, status) = (
-            order.merchant_order_no.clone(),
-            order.version,
-            order.status.clone(),
-        );
-        let effect = self.learn(order);
-        self.heard.push_back(Heard {
-            id: notice.id,
-            kind: notice.kind,
-            number,
-            version,
-            status,
-            at: beijing(now_ms, RFC3339),
-            times: 1,
-            effect,
-        });
-    }
-
-    pub fn disbelieve(&mut self, why: Refused, now_ms: i64) {
-        if self.refused.len() >= REFUSED_MAX {
-            self.refused.pop_front();
-        }
-        self.refused.push_back(Disbelieved {
-            at: beijing(now_ms, RFC3339),
-            why,
-        });
     }
 }
 
@@ -288,13 +182,4 @@ impl Registration {
             "metadata": { "registration": self.number },
         })
     }
-}
-
-pub const RFC3339: &str = "%Y-%m-%dT%H:%M:%S%:z";
-
-/// An instant (milliseconds since the Unix epoch) as a clock in Beijing shows it.
-pub fn beijing(at_ms: i64, format: &str) -> String {
-    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
-    let at = jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default();
-    at.to_zoned(zone).strftime(format).to_string()
 }
