@@ -1,5 +1,9 @@
 //! How the gateway stops and refuses to start: in order, in time, and with one clear line.
 #![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
+#![expect(
     clippy::disallowed_methods,
     reason = "real processes live in real time"
 )]
