@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use enrollpay::order::{CloseAnswer, Status, TradeAnswer};
 use enrollpay::provider::TradeState;
-use enrollpay::store::{Store as _, Transaction, Write};
+use enrollpay::store::{Transaction, Write};
 use gateway::{Gateway, START, Wishes, new_order, order_with};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use enrollpay::http::Limits;
 use enrollpay::http::problem::CATALOGUE;
-use enrollpay::store::{OrderFilter, Store as _};
+use enrollpay::store::OrderFilter;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actix::test;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer};
 use enrollpay::actors::Options;
@@ -24,6 +23,27 @@ use ulid::Ulid;
 use crate::actors::bench::{
     AMOUNT, Bench, Commits, FIRST, PUBLIC_URL, START, account, eventually, options,
 };
+use crate::support::{Pair, on_either_pair};
+
+on_either_pair! {
+    a_thousand_equal_notices_at_once_are_one,
+    no_acknowledgement_before_the_disk,
+    a_slow_disk_is_no_acknowledgement_and_no_loss,
+    a_lost_actor_is_no_acknowledgement,
+    forged_and_foreign_notices_change_nothing,
+    another_amount_is_kept_and_pays_nothing,
+    an_unknown_number_is_kept_after_ten_minutes,
+    a_number_that_comes_back_is_paid,
+    signed_and_unreadable_is_kept_and_not_acknowledged,
+    news_of_a_refund_brings_the_capture_first,
+    the_xml_of_the_older_interface_is_refused_calmly,
+    news_without_consequence_is_acknowledged,
+    money_after_the_end_goes_back,
+    one_transaction_pays_one_trade,
+    too_much_is_not_read,
+    whoever_sends_too_slowly_is_not_waited_for,
+    a_verified_word_without_consequence_is_stored_before_it_is_acknowledged,
+}
 
 const ACKNOWLEDGED: (StatusCode, &str) = (StatusCode::OK, r#"{"code":"SUCCESS"}"#);
 const REFUSED: &str = r#"{"code":"FAIL"}"#;
@@ -75,8 +95,8 @@ impl Site {
         }
     }
 
-    fn new() -> Self {
-        Self::over(Bench::new())
+    async fn new(on: Pair) -> Self {
+        Self::over(Bench::on(on, options()).await)
     }
 
     async fn post(&self, path: &str, body: String, signed: Option<&str>) -> (StatusCode, String) {
@@ -122,12 +142,12 @@ fn paid(order: OrderId, transaction: &str, at: Timestamp) -> String {
     format!("paid {number} {transaction} {fen} {}", at.as_millis())
 }
 
-#[test]
-async fn a_thousand_equal_notices_at_once_are_one() {
-    let site = Site::over(Bench::with(Options {
+async fn a_thousand_equal_notices_at_once_are_one(on: Pair) {
+    let options = Options {
         idle_ms: 40,
         ..options()
-    }));
+    };
+    let site = Site::over(Bench::on(on, options).await);
     let id = site.bench.made().await;
     let before = site.bench.stored(id).await.order.version;
     let notice = paid(id, "tx-1", START);
@@ -170,9 +190,8 @@ async fn a_thousand_equal_notices_at_once_are_one() {
     site.end().await;
 }
 
-#[test]
-async fn no_acknowledgement_before_the_disk() {
-    let site = Site::new();
+async fn no_acknowledgement_before_the_disk(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     site.bench.gate.set(Commits::Refused);
     let notice = paid(id, "tx-1", START);
@@ -187,9 +206,8 @@ async fn no_acknowledgement_before_the_disk() {
     site.end().await;
 }
 
-#[test]
-async fn a_slow_disk_is_no_acknowledgement_and_no_loss() {
-    let site = Site::new();
+async fn a_slow_disk_is_no_acknowledgement_and_no_loss(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     site.bench.gate.shut();
     let notice = paid(id, "tx-1", START);
@@ -205,9 +223,8 @@ async fn a_slow_disk_is_no_acknowledgement_and_no_loss() {
     site.end().await;
 }
 
-#[test]
-async fn a_lost_actor_is_no_acknowledgement() {
-    let site = Site::new();
+async fn a_lost_actor_is_no_acknowledgement(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     site.bench.body.poisoned.store(true, Ordering::SeqCst);
     let notice = paid(id, "tx-1", START);
@@ -220,9 +237,8 @@ async fn a_lost_actor_is_no_acknowledgement() {
     site.end().await;
 }
 
-#[test]
-async fn forged_and_foreign_notices_change_nothing() {
-    let site = Site::new();
+async fn forged_and_foreign_notices_change_nothing(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     let before = site.bench.stored(id).await;
     let notice = paid(id, "tx-1", START);
@@ -248,9 +264,8 @@ async fn forged_and_foreign_notices_change_nothing() {
     site.end().await;
 }
 
-#[test]
-async fn another_amount_is_kept_and_pays_nothing() {
-    let site = Site::new();
+async fn another_amount_is_kept_and_pays_nothing(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     let notice = format!("paid {} tx-1 1 {}", number(id), START.as_millis());
     assert_eq!(site.notify(notice.clone()).await, acknowledged());
@@ -269,9 +284,8 @@ async fn another_amount_is_kept_and_pays_nothing() {
     site.end().await;
 }
 
-#[test]
-async fn an_unknown_number_is_kept_after_ten_minutes() {
-    let site = Site::new();
+async fn an_unknown_number_is_kept_after_ten_minutes(on: Pair) {
+    let site = Site::new(on).await;
     let stranger = OrderId::from_ulid(Ulid(77));
     for (transaction, notice) in [
         ("tx-7", paid(stranger, "tx-7", START)),
@@ -305,9 +319,8 @@ async fn an_unknown_number_is_kept_after_ten_minutes() {
     site.end().await;
 }
 
-#[test]
-async fn a_number_that_comes_back_is_paid() {
-    let site = Site::new();
+async fn a_number_that_comes_back_is_paid(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     let stranger = paid(OrderId::from_ulid(Ulid(77)), "tx-1", START);
     assert_eq!(
@@ -319,9 +332,8 @@ async fn a_number_that_comes_back_is_paid() {
     site.end().await;
 }
 
-#[test]
-async fn signed_and_unreadable_is_kept_and_not_acknowledged() {
-    let site = Site::new();
+async fn signed_and_unreadable_is_kept_and_not_acknowledged(on: Pair) {
+    let site = Site::new(on).await;
     assert_eq!(
         site.notify("mumble").await,
         refused(StatusCode::BAD_REQUEST)
@@ -339,9 +351,8 @@ async fn signed_and_unreadable_is_kept_and_not_acknowledged() {
 }
 
 /// The first that is heard of a trade may be that it was refunded, in the provider's own console.
-#[test]
-async fn news_of_a_refund_brings_the_capture_first() {
-    let site = Site::new();
+async fn news_of_a_refund_brings_the_capture_first(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     let notice = format!(
         "refunded {}",
@@ -374,16 +385,14 @@ async fn news_of_a_refund_brings_the_capture_first() {
     site.end().await;
 }
 
-#[test]
-async fn the_xml_of_the_older_interface_is_refused_calmly() {
-    let site = Site::new();
+async fn the_xml_of_the_older_interface_is_refused_calmly(on: Pair) {
+    let site = Site::new(on).await;
     assert_eq!(site.notify("<xml>").await, refused(StatusCode::BAD_REQUEST));
     site.end().await;
 }
 
-#[test]
-async fn news_without_consequence_is_acknowledged() {
-    let site = Site::new();
+async fn news_without_consequence_is_acknowledged(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     let before = site.bench.stored(id).await;
     assert_eq!(
@@ -394,9 +403,8 @@ async fn news_without_consequence_is_acknowledged() {
     site.end().await;
 }
 
-#[test]
-async fn money_after_the_end_goes_back() {
-    let site = Site::new();
+async fn money_after_the_end_goes_back(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     site.bench.clock.advance_ms(1_000);
     site.bench.tell(id, Command::Cancel).await.unwrap();
@@ -414,9 +422,8 @@ async fn money_after_the_end_goes_back() {
     site.end().await;
 }
 
-#[test]
-async fn one_transaction_pays_one_trade() {
-    let site = Site::new();
+async fn one_transaction_pays_one_trade(on: Pair) {
+    let site = Site::new(on).await;
     let first = site.bench.made().await;
     let second = site.bench.made().await;
     assert_eq!(
@@ -437,9 +444,8 @@ async fn one_transaction_pays_one_trade() {
     site.end().await;
 }
 
-#[test]
-async fn too_much_is_not_read() {
-    let site = Site::new();
+async fn too_much_is_not_read(on: Pair) {
+    let site = Site::new(on).await;
     let (status, body) = site.notify("x".repeat(64 * 1024 + 1)).await;
     assert_eq!(
         (status, body.as_str()),
@@ -448,9 +454,8 @@ async fn too_much_is_not_read() {
     site.end().await;
 }
 
-#[test]
-async fn whoever_sends_too_slowly_is_not_waited_for() {
-    let site = Site::new();
+async fn whoever_sends_too_slowly_is_not_waited_for(on: Pair) {
+    let site = Site::new(on).await;
     let mut stream = tokio::net::TcpStream::connect(site.address).await.unwrap();
     let head = format!(
         "POST /callbacks/wechatpay/{} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nslow",
@@ -468,9 +473,8 @@ async fn whoever_sends_too_slowly_is_not_waited_for() {
 }
 
 /// Closed, finished, a refund's news: true and without consequence, and on disk before the answer.
-#[test]
-async fn a_verified_word_without_consequence_is_stored_before_it_is_acknowledged() {
-    let site = Site::new();
+async fn a_verified_word_without_consequence_is_stored_before_it_is_acknowledged(on: Pair) {
+    let site = Site::new(on).await;
     let id = site.bench.made().await;
     let before = site.bench.stored(id).await.order;
     let notice = format!("closed {}", number(id));

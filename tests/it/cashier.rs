@@ -15,6 +15,30 @@ use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use super::api::gateway::{Gateway, Wishes, new_order};
+use super::support::{Pair, on_either_pair};
+
+on_either_pair! {
+    looking_starts_nothing_and_shows_only_masks,
+    a_wrong_link_is_a_page_and_its_static_files_are_kept,
+    a_code_without_scripts_by_forms_alone,
+    a_form_of_another_visit_changes_nothing,
+    the_state_as_json_knows_what_has_not_changed,
+    the_code_is_a_picture_only_while_it_lives,
+    a_student_scans_confirms_and_pays_in_wechat,
+    only_the_first_payer_has_the_code,
+    states_and_codes_serve_once,
+    apps_that_cannot_pay_are_sent_to_the_page,
+    a_code_that_ended_says_how,
+    a_claimant_gives_the_code_up,
+    an_alipay_payer_gets_a_trade_number_and_a_busy_wallet_keeps_the_claim,
+    two_hundred_presses_at_once_are_one_question,
+    a_page_says_when_the_provider_does_not_answer,
+    a_press_does_not_wait_for_a_provider_that_did_not_say,
+    a_phone_pays_by_its_buttons,
+    the_payer_ticks_before_the_first_code_where_the_school_asks,
+    native_mode_shows_one_wallets_code_at_a_time,
+    an_open_page_is_told_at_once_and_streams_end,
+}
 
 const WECHAT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17) Mobile MicroMessenger/8.0.50";
 const ALIPAY: &str = "Mozilla/5.0 (Linux; Android 14) Mobile AlipayClient/10.5.90";
@@ -162,8 +186,12 @@ struct Student {
 }
 
 impl Student {
-    async fn start() -> Self {
-        Self::with(Wishes::default(), &new_order("A-1")).await
+    async fn start(on: Pair) -> Self {
+        let wishes = Wishes {
+            on,
+            ..Wishes::default()
+        };
+        Self::with(wishes, &new_order("A-1")).await
     }
 
     async fn with(wishes: Wishes, order: &Value) -> Self {
@@ -249,9 +277,8 @@ impl Student {
     }
 }
 
-#[actix_web::test]
-async fn looking_starts_nothing_and_shows_only_masks() {
-    let student = Student::start().await;
+async fn looking_starts_nothing_and_shows_only_masks(on: Pair) {
+    let student = Student::start(on).await;
     let mut browser = student.browser(COMPUTER);
     for _ in 0..3 {
         let page = browser.get(&student.pay).await;
@@ -288,9 +315,8 @@ async fn looking_starts_nothing_and_shows_only_masks() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_wrong_link_is_a_page_and_its_static_files_are_kept() {
-    let student = Student::start().await;
+async fn a_wrong_link_is_a_page_and_its_static_files_are_kept(on: Pair) {
+    let student = Student::start(on).await;
     let mut browser = student.browser(COMPUTER);
     for path in ["/pay/AAAAAAAAAAAAAAAAAAAAAA", "/s/AAAAAAAAAAAAAAAAAAAAAA"] {
         let page = browser.get(path).await;
@@ -318,9 +344,8 @@ async fn a_wrong_link_is_a_page_and_its_static_files_are_kept() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_code_without_scripts_by_forms_alone() {
-    let student = Student::start().await;
+async fn a_code_without_scripts_by_forms_alone(on: Pair) {
+    let student = Student::start(on).await;
     let (mut computer, _) = student.code().await;
     let page = computer.get(&student.pay).await;
     page.says("请扫码支付")
@@ -352,9 +377,8 @@ async fn a_code_without_scripts_by_forms_alone() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_form_of_another_visit_changes_nothing() {
-    let student = Student::start().await;
+async fn a_form_of_another_visit_changes_nothing(on: Pair) {
+    let student = Student::start(on).await;
     let mut mine = student.browser(COMPUTER);
     let page = mine.get(&student.pay).await;
     let csrf = page.member("/attempts", "csrf");
@@ -377,9 +401,8 @@ async fn a_form_of_another_visit_changes_nothing() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn the_state_as_json_knows_what_has_not_changed() {
-    let student = Student::start().await;
+async fn the_state_as_json_knows_what_has_not_changed(on: Pair) {
+    let student = Student::start(on).await;
     let (mut computer, _) = student.code().await;
     let state = computer.state(&student.pay).await;
     let panel = state.json();
@@ -412,9 +435,8 @@ async fn the_state_as_json_knows_what_has_not_changed() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn the_code_is_a_picture_only_while_it_lives() {
-    let student = Student::start().await;
+async fn the_code_is_a_picture_only_while_it_lives(on: Pair) {
+    let student = Student::start(on).await;
     let mut computer = student.browser(COMPUTER);
     let png = format!("{}/qr.png", student.pay);
     assert_eq!(computer.get(&png).await.status, 410);
@@ -449,9 +471,8 @@ fn decode(picture: &[u8]) -> String {
     image.detect_grids()[0].decode().unwrap().1
 }
 
-#[actix_web::test]
-async fn a_student_scans_confirms_and_pays_in_wechat() {
-    let student = Student::start().await;
+async fn a_student_scans_confirms_and_pays_in_wechat(on: Pair) {
+    let student = Student::start(on).await;
     let (mut computer, scan) = student.code().await;
     let mut phone = student.browser(WECHAT);
     let claimed = student.claim(&mut phone, &scan, "of-ZHANG-1").await;
@@ -527,9 +548,8 @@ async fn a_student_scans_confirms_and_pays_in_wechat() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn only_the_first_payer_has_the_code() {
-    let student = Student::start().await;
+async fn only_the_first_payer_has_the_code(on: Pair) {
+    let student = Student::start(on).await;
     let (_, scan) = student.code().await;
     let mut first = student.browser(WECHAT);
     let (code, csrf, state) = student.come_back(&mut first, &scan, "of-ZHANG-1").await;
@@ -587,9 +607,8 @@ async fn refused_csrf(browser: &mut Browser, student: &Student) -> String {
     page.member("/cancel", "csrf")
 }
 
-#[actix_web::test]
-async fn states_and_codes_serve_once() {
-    let student = Student::start().await;
+async fn states_and_codes_serve_once(on: Pair) {
+    let student = Student::start(on).await;
     let (_, scan) = student.code().await;
     let path = format!("{scan}/claim");
     let mut phone = student.browser(WECHAT);
@@ -617,9 +636,8 @@ async fn states_and_codes_serve_once() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn apps_that_cannot_pay_are_sent_to_the_page() {
-    let student = Student::start().await;
+async fn apps_that_cannot_pay_are_sent_to_the_page(on: Pair) {
+    let student = Student::start(on).await;
     let (_, scan) = student.code().await;
     for agent in [
         COMPUTER,
@@ -647,9 +665,8 @@ async fn apps_that_cannot_pay_are_sent_to_the_page() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_code_that_ended_says_how() {
-    let student = Student::start().await;
+async fn a_code_that_ended_says_how(on: Pair) {
+    let student = Student::start(on).await;
     let (mut computer, scan) = student.code().await;
     let csrf = computer.get(&student.pay).await.member("/query", "csrf");
     computer
@@ -674,9 +691,8 @@ async fn a_code_that_ended_says_how() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_claimant_gives_the_code_up() {
-    let student = Student::start().await;
+async fn a_claimant_gives_the_code_up(on: Pair) {
+    let student = Student::start(on).await;
     let (mut computer, scan) = student.code().await;
     let mut phone = student.browser(ALIPAY);
     let claimed = student.claim(&mut phone, &scan, "of-2088-1").await;
@@ -693,9 +709,8 @@ async fn a_claimant_gives_the_code_up() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn an_alipay_payer_gets_a_trade_number_and_a_busy_wallet_keeps_the_claim() {
-    let student = Student::start().await;
+async fn an_alipay_payer_gets_a_trade_number_and_a_busy_wallet_keeps_the_claim(on: Pair) {
+    let student = Student::start(on).await;
     let (_, scan) = student.code().await;
     let mut phone = student.browser(ALIPAY);
     let claimed = student.claim(&mut phone, &scan, "of-2088-1").await;
@@ -726,9 +741,8 @@ async fn an_alipay_payer_gets_a_trade_number_and_a_busy_wallet_keeps_the_claim()
 }
 
 /// 查询缴费结果 on many screens, 更新缴费结果 at the school, and the schedule beside them: one question.
-#[actix_web::test]
-async fn two_hundred_presses_at_once_are_one_question() {
-    let student = Student::start().await;
+async fn two_hundred_presses_at_once_are_one_question(on: Pair) {
+    let student = Student::start(on).await;
     let (computer, _) = student.code().await;
     student.gateway.scan(student.order).await;
     student.gateway.clock.advance_ms(5_000);
@@ -789,9 +803,8 @@ async fn two_hundred_presses_at_once_are_one_question() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_page_says_when_the_provider_does_not_answer() {
-    let student = Student::start().await;
+async fn a_page_says_when_the_provider_does_not_answer(on: Pair) {
+    let student = Student::start(on).await;
     let (mut computer, _) = student.code().await;
     student.gateway.scan(student.order).await;
     let page = computer.get(&student.pay).await;
@@ -813,9 +826,8 @@ async fn a_page_says_when_the_provider_does_not_answer() {
 }
 
 /// The press is over as soon as it is known that there will be no trade for now.
-#[actix_web::test]
-async fn a_press_does_not_wait_for_a_provider_that_did_not_say() {
-    let student = Student::start().await;
+async fn a_press_does_not_wait_for_a_provider_that_did_not_say(on: Pair) {
+    let student = Student::start(on).await;
     let (_, scan) = student.code().await;
     let mut phone = student.browser(WECHAT);
     let claimed = student.claim(&mut phone, &scan, "of-openid-1").await;
@@ -841,9 +853,9 @@ async fn a_press_does_not_wait_for_a_provider_that_did_not_say() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn a_phone_pays_by_its_buttons() {
+async fn a_phone_pays_by_its_buttons(on: Pair) {
     let wishes = Wishes {
+        on,
         h5: true,
         ..Wishes::default()
     };
@@ -907,11 +919,14 @@ async fn a_phone_pays_by_its_buttons() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn the_payer_ticks_before_the_first_code_where_the_school_asks() {
+async fn the_payer_ticks_before_the_first_code_where_the_school_asks(on: Pair) {
     let mut order = new_order("A-1");
     order["payer_identity"] = "confirm".into();
-    let student = Student::with(Wishes::default(), &order).await;
+    let wishes = Wishes {
+        on,
+        ..Wishes::default()
+    };
+    let student = Student::with(wishes, &order).await;
     let mut computer = student.browser(COMPUTER);
     let page = computer.get(&student.pay).await;
     page.says("请核对缴费信息").says("我已核对考生、项目和金额");
@@ -929,9 +944,9 @@ async fn the_payer_ticks_before_the_first_code_where_the_school_asks() {
     student.gateway.stop().await;
 }
 
-#[actix_web::test]
-async fn native_mode_shows_one_wallets_code_at_a_time() {
+async fn native_mode_shows_one_wallets_code_at_a_time(on: Pair) {
     let wishes = Wishes {
+        on,
         native: true,
         ..Wishes::default()
     };
@@ -981,9 +996,8 @@ async fn next_event(
     }
 }
 
-#[actix_web::test]
-async fn an_open_page_is_told_at_once_and_streams_end() {
-    let student = Student::start().await;
+async fn an_open_page_is_told_at_once_and_streams_end(on: Pair) {
+    let student = Student::start(on).await;
     let url = format!("{}{}/events", student.gateway.base, student.pay);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut stream = client.get(&url).send().await.unwrap();

@@ -1,5 +1,9 @@
 //! How the gateway stops and refuses to start: in order, in time, and with one clear line.
 #![expect(
+    clippy::unwrap_used,
+    reason = "a test may stop where its own set-up fails"
+)]
+#![expect(
     clippy::disallowed_methods,
     reason = "real processes live in real time"
 )]
@@ -8,18 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use reqwest::Method;
 
 use crate::support::merchant::new_order;
-use crate::support::process::{command, free_port};
+use crate::support::process::{Gateway, command, free_port};
 use crate::support::student::Wechat;
-use crate::support::{World, eventually};
+use crate::support::{Pair, World, eventually, on_either_pair};
+
+on_either_pair!(sigterm_under_load_loses_nothing);
 
 /// F44: under load, `SIGTERM` ends in order and in time, and nothing that was answered is lost.
-#[tokio::test]
-async fn sigterm_under_load_loses_nothing() {
+async fn sigterm_under_load_loses_nothing(on: Pair) {
     const CLIENTS: usize = 8;
-    let world = World::start(&[]).await;
+    let world = World::on(on, &[]).await;
     let answered = Arc::new(Mutex::new(Vec::new()));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
@@ -61,8 +67,10 @@ async fn sigterm_under_load_loses_nothing() {
         world.simulators.pay(&asked.trade).await;
     }
     let began = Instant::now();
-    let status = world.gateway.terminate().await;
-    assert_eq!(status.code(), Some(0), "{status}");
+    // All nodes at once: nobody is left to take over.
+    for status in join_all(world.nodes().map(Gateway::terminate)).await {
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
     assert!(
         began.elapsed() < Duration::from_secs(11),
         "{:?}",
@@ -74,7 +82,9 @@ async fn sigterm_under_load_loses_nothing() {
     }
     world.check().await;
 
-    world.gateway.restart().await;
+    for node in world.nodes() {
+        node.restart().await;
+    }
     let answered = std::mem::take(&mut *answered.lock().unwrap());
     for id in &answered {
         assert_eq!(world.merchant.order(id).await["status"], "unpaid");
@@ -85,7 +95,7 @@ async fn sigterm_under_load_loses_nothing() {
     world.finish().await;
 }
 
-/// F49: one store, one process.
+/// F49: one file, one process. On PostgreSQL a second process is a second node.
 #[tokio::test]
 async fn a_second_process_on_the_same_store_is_refused() {
     let world = World::start(&[]).await;

@@ -5,7 +5,7 @@
 mod budgets;
 mod deployments;
 mod proxy;
-mod redis;
+pub mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,8 +13,11 @@ use serde_json::json;
 use crate::actors::bank::Bank;
 use crate::actors::bench::{QR_MS, START};
 use crate::actors::virtual_house::{House, for_each, number_of, run};
-use crate::support::World;
 use crate::support::student::Wallet as Phone;
+use crate::support::{Pair, World, on_either_pair};
+
+// The others count virtual seconds over the embedded store: a server's pass by its own clock.
+on_either_pair!(a_silent_provider_is_found_out_in_real_time);
 
 /// From a capture to `paid`.
 const FOUND_WITHIN_MS: i64 = 40_000;
@@ -193,9 +196,8 @@ fn a_trade_that_nobody_pays_is_asked_about_until_the_last_word() {
 }
 
 /// The same with processes and in real time: the providers' notices are all lost.
-#[actix_web::test]
-async fn a_silent_provider_is_found_out_in_real_time() {
-    let world = World::start(&[]).await;
+async fn a_silent_provider_is_found_out_in_real_time(on: Pair) {
+    let world = World::on(on, &[]).await;
     for operation in ["wechat.notice", "alipay.notice"] {
         let lost = json!({ "operation": operation, "fault": "lost" });
         world.simulators.fault(lost).await;

@@ -7,7 +7,6 @@ mod operators;
 
 use enrollpay::order::{Fen, OrderId, OutTradeNo, RefundAnswer, RefundId, RefundStanding};
 use enrollpay::provider::{Notice, RefundNews};
-use enrollpay::store::Store as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 

@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its house is broken")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +26,6 @@ use enrollpay::provider::{
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
-use enrollpay::store::sqlite::{Options as SqliteOptions, SqliteStore};
 use enrollpay::store::{
     Actor, AuditEntry, EvidenceRow, Fence, IdempotencyRow, InstanceRow, Item, LedgerLine,
     MaskedPayer, Merchant, MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry,
@@ -36,9 +34,11 @@ use enrollpay::store::{
 };
 use jiff::civil::Date;
 use secrecy::SecretString;
-use tempfile::TempDir;
 use tokio::sync::{Semaphore, oneshot};
 use ulid::Ulid;
+
+use crate::support::Pair;
+use crate::support::ground::{Ground, embedded};
 
 pub const START: Timestamp = Timestamp::from_seconds(1_795_168_800);
 pub const AMOUNT: Fen = Fen::new(14_000);
@@ -267,7 +267,7 @@ pub enum Commits {
 /// The store, with a gate before its commits.
 #[derive(Debug)]
 pub struct Gate {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     /// Virtual time waits for the store, as real time would hardly be noticed to pass.
     holds_time: bool,
     /// How many commits may pass: very many, unless a test closes it.
@@ -280,11 +280,10 @@ pub struct Gate {
 const WIDE: usize = Semaphore::MAX_PERMITS / 2;
 
 impl Gate {
-    /// A store in `folder`. `holds_time`: for runtimes whose clock is paused.
-    pub fn over(folder: &Path, clock: Arc<dyn Clock>, holds_time: bool) -> Arc<Self> {
-        let store = SqliteStore::open(folder.join("orders.db"), SqliteOptions::new(clock)).unwrap();
+    /// `holds_time`: for runtimes whose clock is paused.
+    pub fn over(store: Arc<dyn Store>, holds_time: bool) -> Arc<Self> {
         Arc::new(Self {
-            store: Arc::new(store),
+            store,
             holds_time,
             open: Semaphore::new(WIDE),
             commits: AtomicU8::new(Commits::Pass as u8),
@@ -296,7 +295,7 @@ impl Gate {
     /// Asks the store; where time is virtual, on a thread for which it stands still.
     async fn asked<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         &self,
-        ask: impl FnOnce(Arc<SqliteStore>) -> F,
+        ask: impl FnOnce(Arc<dyn Store>) -> F,
     ) -> T {
         let asked = ask(Arc::clone(&self.store));
         if self.holds_time {
@@ -619,7 +618,7 @@ pub struct Bench {
     pub sealer: Sealer,
     pub shards: Shards,
     pub orders: Orders,
-    folder: TempDir,
+    ground: Ground,
     options: Options,
 }
 
@@ -642,19 +641,30 @@ impl Bench {
         Self::with(options())
     }
 
+    /// A house of its own on the embedded store, where nothing is fenced.
     pub fn with(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = ManualClock::at(START);
-        Self::over(folder, clock, options)
+        let clock = Ahead::of(ManualClock::at(START));
+        let store = embedded(folder.path(), Arc::new(clock.clone()));
+        Self::over(Ground::in_folder(folder), store, clock, options)
     }
 
-    fn over(folder: TempDir, clock: ManualClock, options: Options) -> Self {
+    /// The only node on this pair.
+    pub async fn on(on: Pair, options: Options) -> Self {
+        let ground = Ground::of(on);
+        let clock = Ahead::of(ManualClock::at(START));
+        let store = ground.open(Arc::new(clock.clone())).await;
+        let time = Arc::new(clock.0.clone());
+        let options = ground.joined(options, &store, time).await;
+        Self::over(ground, store, clock, options)
+    }
+
+    fn over(ground: Ground, store: Arc<dyn Store>, clock: Ahead, options: Options) -> Self {
         let random: Arc<dyn Random> = Arc::new(enrollpay::random::SystemRandom);
         let sealing: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let sealer = Sealer::new(&[(1, [3; 32])], &[1; 32], &[2; 32], sealing);
-        let ahead_ms = Arc::new(AtomicI64::new(0));
-        let store_clock = Ahead(clock.clone(), Arc::clone(&ahead_ms));
-        let gate = Gate::over(folder.path(), Arc::new(store_clock), false);
+        let Ahead(clock, ahead_ms) = clock;
+        let gate = Gate::over(store, false);
         let provider = Arc::new(FakeProvider::new());
         let body = Arc::new(Body::default());
         let parts = Parts {
@@ -676,7 +686,7 @@ impl Bench {
             ahead_ms,
             random,
             sealer,
-            folder,
+            ground,
             options,
         }
     }
@@ -698,13 +708,15 @@ impl Bench {
         Providers::new([Arc::clone(&self.provider) as Arc<dyn Provider>])
     }
 
-    /// Ends everything without finishing anything, and starts anew on the same file.
+    /// Ends everything without finishing anything, and starts anew on the same store.
     pub async fn crash(self, options: Options) -> Self {
         self.gate.set(Commits::Refused);
         self.shards.stop(Duration::ZERO).await;
         self.gate.close().await;
         drop(self.gate);
-        Self::over(self.folder, self.clock, options)
+        let clock = Ahead::of(self.clock);
+        let store = self.ground.open(Arc::new(clock.clone())).await;
+        Self::over(self.ground, store, clock, options)
     }
 
     /// A new order, due in a day.
@@ -806,8 +818,14 @@ impl Bench {
 }
 
 /// The store's clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ahead(ManualClock, Arc<AtomicI64>);
+
+impl Ahead {
+    fn of(clock: ManualClock) -> Self {
+        Self(clock, Arc::default())
+    }
+}
 
 impl Clock for Ahead {
     fn now(&self) -> Timestamp {

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::bank::Bank;
 use super::bench::{Body, FIRST, Gate, PUBLIC_URL, START, new_order, request};
+use crate::support::ground::embedded;
 
 /// Runs a test in virtual time.
 pub fn run(test: impl Future<Output = ()>) {
@@ -81,7 +82,7 @@ impl House {
             since: Instant::now(),
             store: store_clock.clone(),
         });
-        let gate = Gate::over(folder.path(), Arc::new(store_clock), true);
+        let gate = Gate::over(embedded(folder.path(), Arc::new(store_clock)), true);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let sealing: Arc<dyn Random> = Arc::new(SeededRandom::new(7));
         let sealer = Sealer::new(&[(1, [3; 32])], &[1; 32], &[2; 32], sealing);

@@ -1,5 +1,5 @@
-//! A whole gateway on a port of its own: the real router, the real orders, the embedded store in a
-//! temporary folder, and a provider that says what a test tells it to.
+//! A whole gateway on a port of its own: the real router, the real orders, the store and the locks
+//! of either pair, and a provider that says what a test tells it to.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,13 +23,16 @@ use enrollpay::provider::{
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealer};
-use enrollpay::store::sqlite::{Options as StoreOptions, SqliteStore};
+use enrollpay::store::personal::PersonalStore;
 use enrollpay::store::{
     Actor, DuplicatePolicy, Masks, Merchant, MerchantKey, Store, Transaction, Write,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use ulid::Ulid;
+
+use crate::support::Pair;
+use crate::support::ground::Ground;
 
 pub const START: Timestamp = Timestamp::from_seconds(1_795_168_800);
 
@@ -212,6 +215,8 @@ impl Provider for ScriptedProvider {
 /// What a test may want otherwise.
 #[derive(Debug, Default)]
 pub struct Wishes {
+    /// What it stands on.
+    pub on: Pair,
     pub limits: Limits,
     pub native: bool,
     /// WeChat in phone browsers.
@@ -228,7 +233,7 @@ pub struct Gateway {
     pub base: String,
     pub port: u16,
     pub deps: Deps,
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn PersonalStore>,
     pub clock: ManualClock,
     pub wechat: Arc<ScriptedProvider>,
     pub alipay: Arc<ScriptedProvider>,
@@ -238,7 +243,7 @@ pub struct Gateway {
     nonces: AtomicU64,
     shards: Option<Shards>,
     server: ServerHandle,
-    folder: tempfile::TempDir,
+    ground: Ground,
 }
 
 /// A merchant's credentials.
@@ -298,14 +303,12 @@ impl Gateway {
     }
 
     pub async fn start_with(wishes: Wishes) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let ground = Ground::of(wishes.on);
         let clock = ManualClock::at(START);
         let shared: Arc<dyn enrollpay::clock::Clock> = Arc::new(clock.clone());
         let random = Arc::new(SeededRandom::new(7));
         let sealer = Sealer::new(&[(1, [1; 32])], &[2; 32], &[3; 32], random.clone());
-        let path = folder.path().join("test.db");
-        let store = SqliteStore::open(path, StoreOptions::new(shared.clone())).unwrap();
-        let store = Arc::new(store);
+        let store = ground.open(shared.clone()).await;
         let mode = if wishes.native {
             CodeMode::Native
         } else {
@@ -361,6 +364,7 @@ impl Gateway {
             public_url: settings.public_url.clone(),
             ..usual
         };
+        let options = ground.joined(options, &store, shared.clone()).await;
         let shards = actors::start(options, parts);
         let deps = Deps {
             orders: shards.orders(),
@@ -372,7 +376,8 @@ impl Gateway {
             settings: Arc::new(settings),
             streams: enrollpay::http::cashier::streams::Streams::default(),
         };
-        let public = routes::public(deps.clone());
+        let limiters = ground.limiters(&deps.settings.limits);
+        let public = routes::public_with(deps.clone(), limiters);
         let server = HttpServer::new(move || App::new().configure(public.clone()))
             .workers(1)
             .disable_signals()
@@ -396,7 +401,7 @@ impl Gateway {
             nonces: AtomicU64::new(0),
             shards: Some(shards),
             server: handle,
-            folder,
+            ground,
         }
     }
 
@@ -503,12 +508,9 @@ impl Gateway {
         answer.body["id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Every byte of the store's files.
+    /// Every byte of the embedded store's files.
     pub fn stored_bytes(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(self.folder.path()).unwrap();
-        files
-            .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
-            .collect()
+        self.ground.bytes()
     }
 
     pub async fn tell(&self, order: OrderId, command: Command) -> actors::Reply {

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::{account, operation, text};
 use crate::support::student::{Alipay, Wallet, Wechat};
-use crate::support::{Asked, World};
+use crate::support::{Asked, Pair, World, on_either_pair};
+
+on_either_pair!(a_day_at_wechat_pay, a_day_at_alipay);
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -146,8 +148,8 @@ async fn rows(world: &World, wallet: Wallet, date: Date) -> (Value, Seen) {
     (answer, all)
 }
 
-async fn one_day(wallet: Wallet) {
-    let world = World::start(&[]).await;
+async fn one_day(on: Pair, wallet: Wallet) {
+    let world = World::on(on, &[]).await;
     let (date, noon) = day();
     let only_the_bill = untold(&world, wallet, noon).await;
     let refund = refund_untold(&world, wallet, noon).await;
@@ -283,12 +285,10 @@ async fn one_day(wallet: Wallet) {
     world.finish().await;
 }
 
-#[tokio::test]
-async fn a_day_at_wechat_pay() {
-    one_day(Wechat).await;
+async fn a_day_at_wechat_pay(on: Pair) {
+    one_day(on, Wechat).await;
 }
 
-#[tokio::test]
-async fn a_day_at_alipay() {
-    one_day(Alipay).await;
+async fn a_day_at_alipay(on: Pair) {
+    one_day(on, Alipay).await;
 }

@@ -12,7 +12,6 @@ use enrollpay::random::{Random, SystemRandom};
 use enrollpay::reconcile::{Parts, Reconciler};
 use enrollpay::simulator::keys::DemoKeys;
 use enrollpay::simulator::{self, Booking, Difference, Handle, Options, Plant, Simulator};
-use enrollpay::store::Store as _;
 use enrollpay::store::reconciliation::{Field, RowKind, RunBy, RunState, Verdict};
 
 use crate::reconcile::bench::{Bench, TODAY, alipay, wechat};

@@ -8,20 +8,15 @@ use serde_json::{Value, json};
 
 use super::{BOTH, listed, operation, text};
 use crate::support::student::{Alipay, Wallet, Wechat};
-use crate::support::{Asked, Pair, World, eventually, on_postgres, on_sqlite};
+use crate::support::{Asked, Pair, World, eventually, on_either_pair};
 
-on_sqlite! {
+on_either_pair! {
     the_whole_and_parts_go_back_by_either_wallet,
     a_refund_call_without_an_answer_makes_one_refund,
     the_end_of_a_refund_is_found_whenever_it_is_told,
     money_that_the_payers_account_cannot_take_goes_another_way,
     an_empty_balance_calls_a_person_once_and_the_refund_waits,
     a_refund_past_these_books_calls_a_person_and_changes_nothing,
-}
-// The others are about what providers say, whatever keeps it.
-on_postgres! {
-    the_whole_and_parts_go_back_by_either_wallet,
-    a_refund_call_without_an_answer_makes_one_refund,
 }
 
 const PATIENCE: Duration = Duration::from_secs(150);

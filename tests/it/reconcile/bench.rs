@@ -9,9 +9,7 @@ use enrollpay::order::{AccountId, Fen, OrderId, OutTradeNo, Timestamp};
 use enrollpay::provider::bill::{FlowLine, LineKind, LineStanding, TradeLine};
 use enrollpay::provider::{Bill, BillError, BillKind};
 use enrollpay::reconcile::{Parts, Reconciler};
-use enrollpay::store::reconciliation::{
-    Field, Reconciliations as _, Row, RowFilter, Run, RunBy, Side, Verdict,
-};
+use enrollpay::store::reconciliation::{Field, Row, RowFilter, Run, RunBy, Side, Verdict};
 use jiff::civil::Date;
 
 use crate::api::gateway::{Gateway, ScriptedProvider};
@@ -130,7 +128,6 @@ impl Bench {
 
     /// The timeline of an order: type and request id of each event.
     pub async fn told(&self, order: OrderId) -> Vec<String> {
-        use enrollpay::store::Store as _;
         let timeline = self.gateway.store.timeline(order).await.unwrap();
         timeline
             .into_iter()
@@ -144,7 +141,6 @@ impl Bench {
 
     /// Kinds of the webhook events that wait for delivery.
     pub async fn webhooks(&self, order: OrderId) -> Vec<&'static str> {
-        use enrollpay::store::Store as _;
         let entries = self.gateway.store.outbox_undelivered(true, 1_000).await;
         let entries = entries.unwrap().into_iter();
         entries

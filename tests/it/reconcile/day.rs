@@ -13,9 +13,9 @@ use enrollpay::provider::beijing;
 use enrollpay::provider::bill::{LineStanding, TradeLine};
 use enrollpay::reconcile::matching::{Day, compare};
 use enrollpay::store::reconciliation::{
-    Field, Reconciliations as _, Row, RowFilter, RowKind, Run, RunBy, RunState, Verdict, Window,
+    Field, Row, RowFilter, RowKind, Run, RunBy, RunState, Verdict, Window,
 };
-use enrollpay::store::{OrderWrite, Store as _, Transaction, Write};
+use enrollpay::store::{OrderWrite, Transaction, Write};
 use ulid::Ulid;
 
 use super::bench::{AMOUNT, Bench, TODAY, alipay, payment, refund, wechat};

@@ -2,7 +2,7 @@
 
 use enrollpay::provider::{Bill, BillError, BillKind};
 use enrollpay::reconcile::{Nightly, Schedule};
-use enrollpay::store::reconciliation::{Reconciliations as _, RunBy, RunState};
+use enrollpay::store::reconciliation::{RunBy, RunState};
 use jiff::ToSpan as _;
 use jiff::civil::Time;
 

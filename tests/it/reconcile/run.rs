@@ -10,7 +10,7 @@ use enrollpay::order::{
 use enrollpay::provider::bill::{FlowKind, FlowLine, LineStanding, TradeLine};
 use enrollpay::provider::{Bill, BillError, BillKind};
 use enrollpay::reconcile::ReconcileError;
-use enrollpay::store::reconciliation::{Reconciliations as _, RunBy, RunState, Verdict};
+use enrollpay::store::reconciliation::{RunBy, RunState, Verdict};
 use ulid::Ulid;
 
 use super::bench::{AMOUNT, Bench, TODAY, alipay, give, payment, refund, seen, wechat};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use enrollpay::operations::Operation;
 use enrollpay::order::{EventId, OrderId};
 use enrollpay::sealing::Place;
-use enrollpay::store::{DeliveryState, OutboxEntry, Store as _, Transaction, Write};
+use enrollpay::store::{DeliveryState, OutboxEntry, Transaction, Write};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 

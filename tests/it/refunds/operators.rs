@@ -15,7 +15,7 @@ use enrollpay::retention::erase::Erase;
 use enrollpay::retention::reseal::Reseal;
 use enrollpay::sealing::Place;
 use enrollpay::store::{
-    DeliveryState, EvidenceRow, EvidenceStanding, Store as _, Transaction, Write, verify_audit,
+    DeliveryState, EvidenceRow, EvidenceStanding, Transaction, Write, verify_audit,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};

@@ -14,6 +14,7 @@ pub mod books;
 pub mod cluster;
 pub mod disk;
 pub mod front;
+pub mod ground;
 pub mod merchant;
 pub mod postgres;
 pub mod process;
@@ -70,9 +71,10 @@ const REST: Duration = Duration::from_secs(90);
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// Which store and which locks: they come in pairs (contract §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pair {
     /// SQLite and locks in the process, for one node.
+    #[default]
     Sqlite,
     /// PostgreSQL and Redis, for so many nodes.
     Postgres(usize),
@@ -89,7 +91,7 @@ macro_rules! on_sqlite {
     ($(#[$meta:meta])* $($story:ident),+ $(,)?) => {
         $(#[$meta])*
         mod on_sqlite {
-            $(#[tokio::test]
+            $(#[actix_web::test]
             async fn $story() {
                 super::$story($crate::support::Pair::Sqlite).await;
             })+
@@ -100,7 +102,7 @@ macro_rules! on_postgres {
     ($(#[$meta:meta])* $($story:ident),+ $(,)?) => {
         $(#[$meta])*
         mod on_postgres {
-            $(#[tokio::test]
+            $(#[actix_web::test]
             async fn $story() {
                 super::$story($crate::support::Pair::Postgres(2)).await;
             })+
