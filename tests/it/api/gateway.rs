@@ -70,6 +70,7 @@ impl ScriptedProvider {
                 mode,
                 h5,
                 alipay_wap: false,
+                payer_identity: false,
                 checkout_origins: Vec::new(),
             },
             trade: Mutex::new(TradeAnswer::Made {
@@ -634,6 +635,7 @@ async fn add_merchant(store: &dyn Store, sealer: &Sealer, n: u128, wishes: &Wish
                 DuplicatePolicy::Warn
             },
             masks: Masks::default(),
+            payer_must_be_registrant: false,
             accounts: vec![
                 AccountId::new("school-wechat"),
                 AccountId::new("school-alipay"),
