@@ -68,7 +68,9 @@ const CARDS: [(&str, &str); 4] = [
 ];
 
 const SURNAMES: [char; 8] = ['陈', '林', '黄', '吴', '刘', '马', '徐', '孙'];
-const GIVEN_NAMES: [&str; 8] = ["子涵", "雨桐", "一诺", "浩然", "思远", "欣怡", "宇轩", "嘉宁"];
+const GIVEN_NAMES: [&str; 8] = [
+    "子涵", "雨桐", "一诺", "浩然", "思远", "欣怡", "宇轩", "嘉宁",
+];
 
 /// Who a person is by law: what a provider knows of its account's holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

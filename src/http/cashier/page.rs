@@ -330,7 +330,9 @@ pub fn ways(
             .into_iter()
             .collect(),
         App::Phone => {
-            let wap = alipay.filter(|_| may_leave_by_wap(stored)).map(|_| way("wap", false, words.open_alipay));
+            let wap = alipay
+                .filter(|_| may_leave_by_wap(stored))
+                .map(|_| way("wap", false, words.open_alipay));
             let h5 = wechat
                 .filter(|account| account.h5)
                 .map(|_| way("h5", true, words.open_wechat));

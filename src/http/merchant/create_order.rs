@@ -287,11 +287,7 @@ async fn same_or_conflict(
 }
 
 /// A repeat of an order that stands is answered as ever, whatever a new one would be refused for.
-async fn repeat_or(
-    intent: &Intent<'_>,
-    asked: &Asked,
-    problem: Problem,
-) -> Result<Answer, Stop> {
+async fn repeat_or(intent: &Intent<'_>, asked: &Asked, problem: Problem) -> Result<Answer, Stop> {
     let known = intent
         .deps
         .store

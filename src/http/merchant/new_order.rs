@@ -460,7 +460,10 @@ fn registrant(value: &Value, findings: &Findings) -> Option<Registrant> {
         .iter()
         .all(|member| registrant.get(member).is_none());
     if says_nothing {
-        findings.add("/registrant", "expected name, id_number, phone or several of them");
+        findings.add(
+            "/registrant",
+            "expected name, id_number, phone or several of them",
+        );
         return None;
     }
     Some(Registrant {

@@ -4,8 +4,8 @@ use actix_web::http::StatusCode;
 
 use crate::http::words::Words;
 use crate::order::attempt::{Attempt, ClosingCause, EndReason, Phase};
-use crate::provider::OTHER_PERSON;
 use crate::order::{Order, Refusal, Settlement, Timestamp};
+use crate::provider::OTHER_PERSON;
 
 /// How a code stands, for whoever holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,7 +30,8 @@ use crate::order::{
 use crate::provider::http::{self, Outcome};
 use crate::provider::{
     AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OTHER_PERSON, OauthError,
-    PayParameters, PayerId, Provider, ProviderError, RefundDestination, RefundRequest, TradeRequest, TradeState,
+    PayParameters, PayerId, Provider, ProviderError, RefundDestination, RefundRequest,
+    TradeRequest, TradeState,
 };
 use crate::random::Random;
 use client::{Client, Reply};

@@ -61,7 +61,7 @@ pub struct ScriptedProvider {
 }
 
 impl ScriptedProvider {
-    fn new(id: &str, wallet: Wallet, mode: CodeMode, h5: bool) -> Self {
+    fn new(id: &str, wallet: Wallet, mode: CodeMode, h5: bool, checks: bool) -> Self {
         Self {
             account: AccountSettings {
                 id: AccountId::new(id),
@@ -70,7 +70,7 @@ impl ScriptedProvider {
                 mode,
                 h5,
                 alipay_wap: false,
-                payer_identity: false,
+                payer_identity: checks,
                 checkout_origins: Vec::new(),
             },
             trade: Mutex::new(TradeAnswer::Made {
@@ -218,6 +218,9 @@ pub struct Wishes {
     /// WeChat in phone browsers.
     pub h5: bool,
     pub refuse_duplicates: bool,
+    /// Whose providers check who pays.
+    pub checks_payers: Vec<Wallet>,
+    pub payer_must_be_registrant: bool,
     pub return_hosts: Vec<String>,
     /// `server.well_known_files`.
     pub well_known_files: Option<std::path::PathBuf>,
@@ -317,6 +320,7 @@ impl Gateway {
             Wallet::Wechat,
             mode,
             wishes.h5,
+            wishes.checks_payers.contains(&Wallet::Wechat),
         ));
         let unified = CodeMode::Unified;
         let alipay = Arc::new(ScriptedProvider::new(
@@ -324,6 +328,7 @@ impl Gateway {
             Wallet::Alipay,
             unified,
             false,
+            wishes.checks_payers.contains(&Wallet::Alipay),
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
@@ -635,7 +640,7 @@ async fn add_merchant(store: &dyn Store, sealer: &Sealer, n: u128, wishes: &Wish
                 DuplicatePolicy::Warn
             },
             masks: Masks::default(),
-            payer_must_be_registrant: false,
+            payer_must_be_registrant: wishes.payer_must_be_registrant,
             accounts: vec![
                 AccountId::new("school-wechat"),
                 AccountId::new("school-alipay"),

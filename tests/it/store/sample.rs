@@ -9,8 +9,8 @@ use enrollpay::order::{
 };
 use enrollpay::sealing::{BodyDigest, Sealed, TokenHash};
 use enrollpay::store::{
-    Actor, DeliveryState, Fence, Item, MaskedPayer, OrderSnapshot, OrderWrite, OutboxEntry,
-    PayerIdentity, TimelineEntry, Transaction, Write,
+    Actor, DeliveryState, Fence, Item, MaskedPayer, MaskedRegistrant, OrderSnapshot, OrderWrite,
+    OutboxEntry, PayerIdentity, TimelineEntry, Transaction, Write,
 };
 use ulid::Ulid;
 
