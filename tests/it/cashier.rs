@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use enrollpay::clock::Clock as _;
-use enrollpay::order::{OrderId, Product, Status, TradeAnswer};
+use enrollpay::order::{OrderId, Product, Status, TradeAnswer, Wallet};
 use enrollpay::provider::TradeState;
 use reqwest::redirect::Policy;
 use serde_json::Value;
@@ -838,6 +838,32 @@ async fn a_press_does_not_wait_for_a_provider_that_did_not_say() {
     *trade.lock().unwrap() = made;
     let paying = phone.fetch(&format!("{scan}/pay"), &form).await;
     assert_eq!(paying.status, 200, "the claim stands: {}", paying.text);
+    student.gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn no_link_carries_the_person_who_must_pay() {
+    let wishes = Wishes {
+        h5: true,
+        checks_payers: vec![Wallet::Wechat, Wallet::Alipay],
+        ..Wishes::default()
+    };
+    let mut order = new_order("A-1");
+    order["payer_identity"] = "provider".into();
+    let student = Student::with(wishes, &order).await;
+    let mut phone = student.browser(PHONE);
+    let page = phone.get(&student.pay).await;
+    page.says("须为缴费人本人实名账户").says("打开微信付款");
+    assert!(!page.text.contains("打开支付宝付款"), "{}", page.text);
+    let csrf = page.member("/go", "csrf");
+    let go = format!("{}/go", student.pay);
+    for via in ["wap", "alipay"] {
+        let gone = phone.post(&go, &[("csrf", &csrf), ("via", via)]).await;
+        let to = gone.headers.get("location");
+        assert!(to.is_none() && !gone.text.contains("?k=k"), "{via}");
+    }
+    let gone = phone.post(&go, &[("csrf", &csrf), ("via", "h5")]).await;
+    assert_eq!(gone.status, 303, "{}", gone.text);
     student.gateway.stop().await;
 }
 

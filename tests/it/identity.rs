@@ -1,6 +1,11 @@
 //! Whoever must pay, pays: the payer's identity goes to the provider, another person's wallet is
 //! refused there, and the order stays payable.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what cannot be unwrapped fails the test"
+)]
+
 use enrollpay::simulator::{self, Person, RealName};
 use serde_json::{Value, json};
 

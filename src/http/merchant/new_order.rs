@@ -313,7 +313,7 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
     let return_url = return_url(&order, around);
     let metadata = metadata(&order);
     let Payer {
-        payer_ref,
+        reference: payer_ref,
         name,
         id_number,
         phone,
@@ -425,7 +425,7 @@ fn amount(order: &Object<'_>, items: &[Item]) -> Option<Fen> {
 }
 
 struct Payer {
-    payer_ref: String,
+    reference: String,
     name: Option<String>,
     id_number: Option<String>,
     phone: Option<String>,
@@ -438,10 +438,10 @@ fn payer(value: &Value, findings: &Findings) -> Option<Payer> {
         &["ref", "name", "id_number", "phone"],
         findings,
     )?;
-    let payer_ref = payer.required_text("ref", Text::id(128));
+    let reference = payer.required_text("ref", Text::id(128));
     let (name, id_number, phone) = person(&payer);
     Some(Payer {
-        payer_ref: payer_ref?,
+        reference: reference?,
         name,
         id_number,
         phone,

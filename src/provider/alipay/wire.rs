@@ -26,12 +26,12 @@ struct Trade<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     quit_url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ext_user_info: Option<Buyer<'a>>,
+    ext_user_info: Option<ExtUserInfo<'a>>,
 }
 
 /// Whoever must pay: the wallet of another person is refused.
 #[derive(Serialize)]
-struct Buyer<'a> {
+struct ExtUserInfo<'a> {
     name: &'a str,
     cert_type: &'static str,
     cert_no: &'a str,
@@ -39,8 +39,8 @@ struct Buyer<'a> {
     fix_buyer: &'static str,
 }
 
-impl<'a> Buyer<'a> {
-    fn named(identity: &'a Identity) -> Self {
+impl<'a> ExtUserInfo<'a> {
+    fn of(identity: &'a Identity) -> Self {
         Self {
             name: identity.name.expose_secret(),
             cert_type: "IDENTITY_CARD",
@@ -62,7 +62,7 @@ fn trade<'a>(request: &'a TradeRequest, product_code: &'a str) -> Trade<'a> {
         buyer_id: None,
         buyer_open_id: None,
         quit_url: None,
-        ext_user_info: request.identity.as_ref().map(Buyer::named),
+        ext_user_info: request.identity.as_ref().map(ExtUserInfo::of),
     }
 }
 
