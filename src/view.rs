@@ -137,6 +137,9 @@ impl View {
         });
         // An actor may remember an order with its payer for a while after the erasure.
         let masked = personal.map(|_| &snapshot.payer_masked);
+        let registrant = masked
+            .and_then(|payer| payer.registrant.as_ref())
+            .map(|it| json!({ "name": it.name, "id_number": it.id_number, "phone": it.phone }));
         let shown = |of: fn(&MaskedPayer) -> &Option<String>| masked.and_then(|it| of(it).as_ref());
         json!({
             "id": order.id,
@@ -156,6 +159,7 @@ impl View {
                 "id_number": shown(|masked| &masked.id_number),
                 "phone": shown(|masked| &masked.phone),
             },
+            "registrant": registrant,
             "wallets": snapshot.wallets,
             "purpose": snapshot.purpose,
             "payer_identity": snapshot.payer_identity,

@@ -3,17 +3,18 @@
 
 use std::net::IpAddr;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::house::House;
 use crate::order::{
     AccountId, Attempt, AttemptNumber, Order, OutTradeNo, RefundCause, RefundId, RefundStanding,
     Trade, Wallet,
 };
-use crate::provider::{PayerId, RefundDestination, RefundRequest, TradeRequest};
+use crate::provider::{Identity, PayerId, RefundDestination, RefundRequest, TradeRequest};
 use crate::sealing::{CannotOpen, Place, TokenKind};
-use crate::store::{StoreError, StoredOrder};
+use crate::store::{PayerIdentity, StoreError, StoredOrder};
 
 /// What the payer's bill says beside the money that comes back.
 const REFUND_REASON: &str = "重复或逾期缴费，原路退回";
@@ -31,6 +32,8 @@ pub enum CannotAsk {
     Sealed(CannotOpen),
     #[error("what is sealed for it is kept in another form than is read here")]
     Unreadable,
+    #[error("the provider shall check who pays, and who that is was erased, or never told in full")]
+    NobodyNamed,
 }
 
 /// The slot of a claimant: an openid or user id, and for H5 the browser's address.
@@ -38,6 +41,16 @@ pub enum CannotAsk {
 struct Claimant {
     payer: Option<SecretText>,
     address: Option<IpAddr>,
+}
+
+/// The slot, and column, of an order's [`crate::store::PersonalData`].
+const ORDER_SLOT: &str = "order";
+
+/// What is needed of it here.
+#[derive(Deserialize)]
+struct Payer {
+    name: Option<SecretText>,
+    id_number: Option<SecretText>,
 }
 
 /// A bank card of the payer's.
@@ -64,6 +77,10 @@ pub(super) async fn trade(
 ) -> Result<TradeRequest, CannotAsk> {
     let (_, trade) = trade_of(&stored.order, number).ok_or(CannotAsk::NoTrade)?;
     let claimant = claimant(house, &stored.order, number).await?;
+    let identity = match stored.snapshot.payer_identity {
+        PayerIdentity::Provider => Some(identity(house, &stored.order).await?),
+        PayerIdentity::None | PayerIdentity::Confirm => None,
+    };
     let id = stored.order.id.to_string();
     let public_url = &house.options.public_url;
     let token = house.parts.sealer.token(TokenKind::Pay, &id, 0);
@@ -80,7 +97,26 @@ pub(super) async fn trade(
         return_url: Some(format!("{public_url}/pay/{token}")),
         payer: claimant.payer.map(|SecretText(payer)| PayerId(payer)),
         payer_address: claimant.address,
+        identity,
     })
+}
+
+/// Who must pay. Read only where the provider is to check it, and never replaced by nobody.
+async fn identity(house: &House, order: &Order) -> Result<Identity, CannotAsk> {
+    let row = order.id.to_string();
+    let plain = personal(house, order, ORDER_SLOT, ORDER_SLOT, &row)
+        .await?
+        .map(Zeroizing::new)
+        .ok_or(CannotAsk::NobodyNamed)?;
+    let people: Payer = serde_json::from_slice(&plain).map_err(|_| CannotAsk::Unreadable)?;
+    match (people.name, people.id_number) {
+        (Some(SecretText(name)), Some(SecretText(number))) => Ok(Identity {
+            name,
+            // The check character of a card is a capital, however it was typed.
+            id_number: number.expose_secret().to_ascii_uppercase().into(),
+        }),
+        _ => Err(CannotAsk::NobodyNamed),
+    }
 }
 
 async fn claimant(

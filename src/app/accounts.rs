@@ -139,6 +139,7 @@ fn configured(account: &Account, foundation: &Foundation) -> Result<Arc<dyn Prov
                     openid_base_url: or(&account.openid_base_url, Settings::OPENID_BASE_URL),
                     mode,
                     h5: account.h5,
+                    payer_identity: account.payer_identity,
                     timeout: Settings::TIMEOUT,
                 },
                 clock,
@@ -161,6 +162,7 @@ fn configured(account: &Account, foundation: &Foundation) -> Result<Arc<dyn Prov
                     oauth_base_url: or(&account.oauth_base_url, Settings::OAUTH_BASE_URL),
                     mode,
                     wap: account.alipay_product == AlipayProduct::Wap,
+                    payer_identity: account.payer_identity,
                     precreate_product_code: or(
                         &account.precreate_product_code,
                         Settings::PRECREATE_PRODUCT_CODE,
@@ -190,6 +192,7 @@ fn simulated_wechat(keys: &WechatDemoKeys, origin: &str) -> wechatpay::Settings 
         openid_base_url: origin.to_owned(),
         mode: CodeMode::Unified,
         h5: true,
+        payer_identity: true,
         timeout: wechatpay::Settings::TIMEOUT,
     }
 }
@@ -208,6 +211,7 @@ fn simulated_alipay(keys: &AlipayDemoKeys, origin: &str) -> alipay::Settings {
         oauth_base_url: origin.to_owned(),
         mode: CodeMode::Unified,
         wap: false,
+        payer_identity: true,
         precreate_product_code: alipay::Settings::PRECREATE_PRODUCT_CODE.to_owned(),
         timeout: alipay::Settings::TIMEOUT,
     }

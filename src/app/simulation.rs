@@ -90,6 +90,7 @@ base_url = "{origin}"
 oauth_base_url = "{origin}"
 openid_base_url = "{origin}"
 h5 = true
+payer_identity = true
 
 [[account]]
 id = "demo-alipay"
@@ -100,6 +101,7 @@ alipay_public_key = """{alipay_key}"""
 private_key = """{app_key}"""
 base_url = "{origin}/gateway.do"
 oauth_base_url = "{origin}"
+payer_identity = true
 "#,
         mchid = wechat.mchid,
         appid = wechat.appid,

@@ -43,6 +43,9 @@ pub(super) enum Merchant {
         /// characters, or 1+1 and 3+2.
         #[arg(long, value_parser = ["standard", "strict"])]
         masks: Option<String>,
+        /// Refuse orders whose payer is not the person registered; such orders must name a registrant.
+        #[arg(long)]
+        payer_must_be_registrant: Option<bool>,
     },
     /// All merchants; no secrets.
     List,
@@ -75,6 +78,7 @@ impl Merchant {
                 return_hosts,
                 duplicate,
                 masks,
+                payer_must_be_registrant,
             } => Operation::MerchantSet {
                 merchant,
                 changes: MerchantChanges {
@@ -85,6 +89,7 @@ impl Merchant {
                     return_hosts,
                     duplicate,
                     masks,
+                    payer_must_be_registrant,
                 },
             },
             Self::List => Operation::MerchantList,

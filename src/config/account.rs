@@ -44,6 +44,9 @@ pub struct Account {
     pub qr: Qr,
     #[serde(default)]
     pub private_key: Option<SecretString>,
+    /// Does the provider check who pays for this account?
+    #[serde(default)]
+    pub payer_identity: bool,
     /// What differs from its provider's budget.
     #[serde(default)]
     pub budget: OwnBudget,
@@ -173,6 +176,14 @@ impl Account {
             if !given {
                 findings.push(Finding::new(&key(name), "nothing", "a value"));
             }
+        }
+        if self.payer_identity && self.alipay_product == AlipayProduct::Wap {
+            findings.push(Finding::new(
+                &key("payer_identity"),
+                "true, with alipay_product = \"wap\"",
+                "false, or alipay_product = \"jsapi\" (a wap link shows the payer's number to whoever \
+                 scans the code)",
+            ));
         }
         if self.platform_public_key.is_some() != self.platform_public_key_id.is_some() {
             findings.push(Finding::new(

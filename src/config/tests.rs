@@ -198,6 +198,10 @@ fn a_wrong_configuration_names_key_found_and_expected() {
             "configuration: locks.ca: found an unknown key",
         ),
         (
+            alipay("payer_identity = true\nalipay_product = \"wap\""),
+            "configuration: account[0].payer_identity: found true, with alipay_product = \"wap\"",
+        ),
+        (
             several_nodes("").replace("secret = ", "#"),
             "configuration: cluster.secret: found nothing, expected a secret that all nodes share",
         ),

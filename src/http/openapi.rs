@@ -263,6 +263,9 @@ pub struct NewOrderBody {
     #[schema(pattern = "^CNY$")]
     currency: String,
     payer: NewPayer,
+    /// The person registered, where you want the cashier to show them if they are not the payer. Needed
+    /// where the merchant is set so that payers must be who is registered.
+    registrant: Option<NewRegistrant>,
     /// Without it: whatever your accounts offer.
     #[schema(min_items = 1, max_items = 2)]
     wallets: Option<Vec<WalletName>>,
@@ -275,6 +278,9 @@ pub struct NewOrderBody {
     late_grace_seconds: Option<i64>,
     #[schema(max_length = 254, format = "email")]
     receipt_email: Option<String>,
+    /// confirm: the payer ticks that they pay for this person. provider: WeChat Pay or Alipay refuses the
+    /// wallet of anybody but payer.name with payer.id_number, a resident identity card's; both are needed
+    /// then.
     payer_identity: Option<PayerIdentityRule>,
     #[schema(max_items = 20)]
     display_fields: Option<Vec<DisplayFieldBody>>,
@@ -317,6 +323,17 @@ pub struct NewPayer {
     phone: Option<String>,
 }
 
+/// At least one member.
+#[derive(ToSchema)]
+pub struct NewRegistrant {
+    #[schema(max_length = 64)]
+    name: Option<String>,
+    #[schema(max_length = 32)]
+    id_number: Option<String>,
+    #[schema(max_length = 20)]
+    phone: Option<String>,
+}
+
 #[derive(ToSchema)]
 #[schema(as = DisplayField)]
 pub struct DisplayFieldBody {
@@ -346,6 +363,8 @@ pub struct OrderBody {
     subject: String,
     items: Vec<ItemBody>,
     payer: MaskedPayerBody,
+    /// null where none was named, or once erased.
+    registrant: Option<MaskedRegistrantBody>,
     wallets: Vec<WalletName>,
     purpose: Option<String>,
     #[schema(inline)]
@@ -401,6 +420,14 @@ pub struct MaskedPayerBody {
     #[schema(example = "6501**********0011")]
     id_number: Option<String>,
     #[schema(example = "138****0000")]
+    phone: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = MaskedRegistrant)]
+pub struct MaskedRegistrantBody {
+    name: Option<String>,
+    id_number: Option<String>,
     phone: Option<String>,
 }
 

@@ -96,6 +96,12 @@ catalogue! {
     PossibleDuplicate "possible_duplicate" 409 "Possibly paid before"
         "This payer has already paid an order with the same purpose, and the merchant is set to refuse another."
         "Look at existing_id. To charge again on purpose, use another purpose.";
+    PayerMismatch "payer_mismatch" 422 "Payer is not the person registered"
+        "The payer differs from the registrant, and the merchant is set to take orders only from who is registered."
+        "differing names the members. Send the payer that was registered; if another person may pay, an operator can change the merchant: enrollpay merchant set --payer-must-be-registrant false.";
+    PayerIdentityUnavailable "payer_identity_unavailable" 422 "No provider checks who pays"
+        "payer_identity is provider, and none of the merchant's accounts that this order may use has the provider's permission for it."
+        "Use payer_identity confirm or none, or have the permission granted and set payer_identity = true for the [[account]].";
     IdempotencyKeyReused "idempotency_key_reused" 422 "Idempotency-Key reused"
         "This Idempotency-Key was used before with another method, address or body."
         "Use a new key for a new request; repeat the old request byte for byte to get its answer.";

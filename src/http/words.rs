@@ -131,6 +131,11 @@ words! {
     candidate: "考生", "Candidate";
     id_number: "证件号码", "ID number";
     phone: "联系电话", "Phone";
+    registrant: "报名人", "Registrant";
+    registrant_id_number: "报名人证件号码", "Registrant's ID number";
+    registrant_phone: "报名人联系电话", "Registrant's phone";
+    payer_account: "付款账户", "Pay from";
+    own_account: "须为缴费人本人实名账户", "The payer's own verified account";
     subject: "缴费项目", "For";
     order_number: "订单号", "Order number";
     pay_before: "缴费截止", "Pay before";
@@ -244,6 +249,7 @@ words! {
     mismatch_text: "支付平台通知的付款与订单不一致，工作人员将核实处理", "What the wallet reported does not match this order; a person will look at it";
     failed_heading: "支付未完成", "Not completed";
     failed_text: "支付平台未受理（{reason}），未产生扣款，可重新生成二维码", "The wallet did not accept it ({reason}); nothing was charged. You can get a new code";
+    other_person_text: "付款账户实名与缴费人不一致，请用本人账户付款。未产生扣款，可重新生成二维码", "This wallet belongs to another person: pay with your own. Nothing was charged; you can get a new code";
     cancelled_heading: "订单已取消", "Order cancelled";
     deadline_heading: "已过缴费截止时间", "The payment deadline has passed";
     closed_text: "请返回报名系统查看", "See the enrolment site";
@@ -320,6 +326,7 @@ words! {
     leaving_text: "如未自动打开，请点下面的按钮。付款后请回到本页", "If nothing opens, use the button. Come back here after paying";
     unpaid_heading: "尚未付款，可重试", "Not paid yet, you can try again";
     unpaid_text: "二维码仍为您保留，请继续支付，或放弃后重新扫码", "The code is still yours: continue, or give it up and scan anew";
+    unpaid_own_text: "若提示实名信息不一致，请用本人账户付款：放弃后由缴费人本人重新扫码", "If the wallet says that the names differ, give up here and let the payer scan with their own account";
     bridge_heading: "钱包没有响应", "The wallet does not respond";
     bridge_text: "请点“继续支付”重试；如已付款，请勿重复支付", "Use Continue paying to try again; if you have paid, do not pay again";
     scanned_by_other_heading: "二维码已被扫描", "This code was scanned already";

@@ -60,6 +60,7 @@ impl Operations {
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
             masks: Masks::default(),
+            payer_must_be_registrant: false,
             accounts: chosen.into_iter().map(|(account, _)| account).collect(),
             created_at: now,
         };
@@ -117,6 +118,9 @@ impl Operations {
                 "strict" => Masks::Strict,
                 other => return Err(wrong("masks", other, "standard or strict")),
             };
+        }
+        if let Some(rule) = changes.payer_must_be_registrant {
+            merchant.payer_must_be_registrant = rule;
         }
         let view = merchant_json(&merchant);
         let audit = self.audit(by, "merchant set", &merchant.id.to_string(), "done");
@@ -239,6 +243,7 @@ fn merchant_json(merchant: &Merchant) -> Value {
         "return_hosts": merchant.return_hosts,
         "duplicate": merchant.duplicate,
         "masks": merchant.masks,
+        "payer_must_be_registrant": merchant.payer_must_be_registrant,
         "accounts": merchant.accounts,
     })
 }

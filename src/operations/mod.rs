@@ -152,6 +152,8 @@ pub struct MerchantChanges {
     pub return_hosts: Option<Vec<String>>,
     pub duplicate: Option<String>,
     pub masks: Option<String>,
+    #[serde(default)]
+    pub payer_must_be_registrant: Option<bool>,
 }
 
 /// Why an operation was not done; nothing changed.

@@ -92,6 +92,8 @@ pub struct AccountSettings {
     pub h5: bool,
     /// Alipay: is the WAP product used inside Alipay too?
     pub alipay_wap: bool,
+    /// Does the provider check for this account who pays?
+    pub payer_identity: bool,
     /// Origins that the page's policy must let a form or link reach (the H5 and WAP cashier).
     pub checkout_origins: Vec<String>,
 }
@@ -112,7 +114,26 @@ pub struct TradeRequest {
     pub payer: Option<PayerId>,
     /// H5: the payer's true address.
     pub payer_address: Option<IpAddr>,
+    /// Who must pay. The provider refuses the wallet of anybody else.
+    pub identity: Option<Identity>,
 }
+
+/// A person by name and resident identity card. Never shown.
+#[derive(Clone)]
+pub struct Identity {
+    pub name: SecretString,
+    /// 17 digits, and a last one that may be X.
+    pub id_number: SecretString,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Identity(***)")
+    }
+}
+
+/// The code under which either provider's refusal of another person's wallet is kept.
+pub const OTHER_PERSON: &str = "PAYER_IDENTITY_MISMATCH";
 
 impl fmt::Debug for TradeRequest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -171,6 +171,7 @@ fn blank(booking: &Booking) -> Trade {
         closed_at: None,
         fingerprint: String::new(),
         buyer: None,
+        identity: None,
         begun_at: None,
         trade_no: None,
         code: None,

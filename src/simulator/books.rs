@@ -13,7 +13,7 @@ pub use refund::{Refund, SecondWay};
 pub use refusal::Refusal;
 
 use super::bills::Planted;
-use super::people::{Person, Wallet};
+use super::people::{Person, RealName, Wallet};
 use crate::order::Timestamp;
 
 const MINUTE: i64 = 60_000;
@@ -75,6 +75,9 @@ pub struct Trade {
     pub fingerprint: String,
     /// The only account that may pay, once known: person id.
     pub buyer: Option<String>,
+    /// The only person whose account may pay, where the merchant named one.
+    #[serde(default)]
+    pub identity: Option<RealName>,
     /// When that person opened the payment (the password page).
     pub begun_at: Option<Timestamp>,
     /// `transaction_id` or `trade_no`.
@@ -207,6 +210,11 @@ impl Trade {
             State::Paid => return Err(Refusal::Paid),
             State::Closed => return Err(Refusal::Closed),
             State::Waiting => {}
+        }
+        if let Some(named) = &self.identity
+            && *named != person.real_name()
+        {
+            return Err(Refusal::OtherPerson);
         }
         match &self.buyer {
             Some(buyer) if *buyer != person.id => Err(Refusal::OtherPayer),

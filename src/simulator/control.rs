@@ -279,6 +279,8 @@ pub(super) async fn forge(
         trade.time_expire = now;
         trade.begun_at = Some(now);
         trade.exists = true;
+        // A forger asks nobody who they are.
+        trade.identity = None;
         trade.pay(&person, now, || world.trade_no(wallet, 0)).ok()?;
     }
     let notice = match wallet {
@@ -308,6 +310,7 @@ async fn users(world: Shared, body: web::Bytes) -> HttpResponse {
     match handle(&world).meet(user.wallet, &user.user) {
         Some((person, payer)) => HttpResponse::Ok().json(json!({
             "wallet": person.wallet, "user": person.id, "payer": payer,
+            "real_name": person.real_name(),
         })),
         None => failed(
             StatusCode::BAD_REQUEST,

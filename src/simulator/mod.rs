@@ -42,7 +42,7 @@ pub use crypto::KeyError;
 pub use faults::{ALIPAY_NOTICE, Fault, OPERATIONS, Rule};
 pub use handle::Handle;
 pub use options::{AlipayCertificates, AlipayOptions, Options, Regime, WechatOptions};
-pub use people::{FACES, Person, Wallet};
+pub use people::{FACES, Person, RealName, Wallet};
 
 use crate::clock::Clock;
 use crate::random::Random;

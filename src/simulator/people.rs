@@ -59,6 +59,27 @@ pub const FACES: [(&str, Wallet, &str); 4] = [
     ("zhaoliu", Wallet::Alipay, "赵六"),
 ];
 
+/// Whose accounts those are, by id: card numbers of nobody, with the check digit of a real one.
+const CARDS: [(&str, &str); 4] = [
+    ("zhangsan", "650102199901050014"),
+    ("lisi", "650102199902080020"),
+    ("wangwu", "650102200003120012"),
+    ("zhaoliu", "650102200104270036"),
+];
+
+const SURNAMES: [char; 8] = ['陈', '林', '黄', '吴', '刘', '马', '徐', '孙'];
+const GIVEN_NAMES: [&str; 8] = [
+    "子涵", "雨桐", "一诺", "浩然", "思远", "欣怡", "宇轩", "嘉宁",
+];
+
+/// Who a person is by law: what a provider knows of its account's holder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealName {
+    pub name: String,
+    /// Of the resident identity card.
+    pub id_number: String,
+}
+
 /// One account of one wallet. Derived from its id alone: nothing to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
@@ -97,6 +118,34 @@ impl Person {
             .map_or(&self.id, |(_, _, name)| name)
     }
 
+    /// Whose account it is. Like everything of a person, by the id alone: one person may have both wallets.
+    pub fn real_name(&self) -> RealName {
+        let face = FACES.iter().find(|(face, ..)| *face == self.id);
+        let card = CARDS.iter().find(|(face, _)| *face == self.id);
+        if let (Some((.., name)), Some((_, number))) = (face, card) {
+            return RealName {
+                name: (*name).to_owned(),
+                id_number: (*number).to_owned(),
+            };
+        }
+        let hash = digest(&SHA256, format!("card|{}", self.id).as_bytes());
+        let bytes = hash.as_ref();
+        let surname = SURNAMES[usize::from(bytes[0]) % SURNAMES.len()];
+        let given = GIVEN_NAMES[usize::from(bytes[1]) % GIVEN_NAMES.len()];
+        let digits = format!(
+            "6501{:02}{}{:02}{:02}{:03}",
+            1 + bytes[2] % 9,
+            1970 + u16::from(bytes[3]) % 40,
+            1 + bytes[4] % 12,
+            1 + bytes[5] % 28,
+            u16::from_be_bytes([bytes[6], bytes[7]]) % 1000,
+        );
+        RealName {
+            name: format!("{surname}{given}"),
+            id_number: format!("{digits}{}", check_digit(&digits)),
+        }
+    }
+
     /// The openid under an appid: 28 characters, another one for another appid.
     pub(super) fn openid(&self, appid: &str) -> String {
         let hash = digest(&SHA256, format!("{appid}|{}", self.id).as_bytes());
@@ -127,5 +176,41 @@ impl Person {
             bytes[1] % 10,
             bytes[2] % 100
         )
+    }
+}
+
+/// The last character of a resident identity card's number, from its first seventeen (GB 11643).
+fn check_digit(digits: &str) -> char {
+    const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+    const CHECKS: [char; 11] = ['1', '0', 'X', '9', '8', '7', '6', '5', '4', '3', '2'];
+    let sum: u32 = digits
+        .chars()
+        .zip(WEIGHTS)
+        .map(|(digit, weight)| digit.to_digit(10).unwrap_or(0) * weight)
+        .sum();
+    CHECKS[(sum % 11) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_a_card_of_their_own() {
+        let mut numbers = std::collections::BTreeSet::new();
+        let strangers = (0..100).map(|n| format!("load-{n}"));
+        let faces = FACES.iter().map(|(id, ..)| (*id).to_owned());
+        for id in faces.chain(strangers) {
+            let person = Person::new(Wallet::Wechat, &id).unwrap();
+            let RealName { name, id_number } = person.real_name();
+            assert!((2..=3).contains(&name.chars().count()), "{name}");
+            assert_eq!(id_number.len(), 18, "{id_number}");
+            assert!(id_number.ends_with(check_digit(&id_number[..17])));
+            // The same human in the other wallet.
+            let other = Person::new(Wallet::Alipay, &id).unwrap();
+            assert_eq!(other.real_name(), person.real_name());
+            assert!(numbers.insert(id_number), "{id}");
+        }
+        assert_eq!(check_digit("65010220000101001"), '2');
     }
 }

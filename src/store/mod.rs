@@ -458,12 +458,15 @@ pub struct OrderSnapshot {
     pub has_display_fields: bool,
 }
 
-/// The fields of a request that say who pays.
-pub const PERSONAL_FIELDS: [&str; 7] = [
+/// The fields of a request that say who pays, and for whom.
+pub const PERSONAL_FIELDS: [&str; 10] = [
     "payer.ref",
     "payer.name",
     "payer.id_number",
     "payer.phone",
+    "registrant.name",
+    "registrant.id_number",
+    "registrant.phone",
     "receipt_email",
     "display_fields",
     "metadata",
@@ -483,6 +486,19 @@ pub struct MaskedPayer {
     pub name: Option<String>,
     pub id_number: Option<String>,
     pub phone: Option<String>,
+    /// Who is registered, where the request named them. Kept here, for it goes when the payer goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrant: Option<MaskedRegistrant>,
+}
+
+/// The person that a fee is paid for, masked as a payer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskedRegistrant {
+    pub name: Option<String>,
+    pub id_number: Option<String>,
+    pub phone: Option<String>,
+    /// Somebody else than the payer, judged by what is behind the masks.
+    pub differs: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -505,6 +521,22 @@ pub struct PersonalData {
     pub receipt_email: Option<String>,
     pub display_fields: Vec<DisplayField>,
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrant: Option<Registrant>,
+}
+
+/// The person that a fee is paid for, as the merchant named them. At least one member is there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrant {
+    pub name: Option<String>,
+    pub id_number: Option<String>,
+    pub phone: Option<String>,
+}
+
+impl fmt::Debug for Registrant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Registrant(***)")
+    }
 }
 
 impl fmt::Debug for PersonalData {
@@ -640,6 +672,9 @@ pub struct Merchant {
     /// How much of a payer the orders made from now on show.
     #[serde(default)]
     pub masks: Masks,
+    /// Whoever pays must be who is registered: orders in which they differ are refused.
+    #[serde(default)]
+    pub payer_must_be_registrant: bool,
     pub accounts: Vec<AccountId>,
     pub created_at: Timestamp,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::test;
 use enrollpay::actors::ownership::Ownership;
-use enrollpay::actors::{Options, OrdersError, Verdict};
+use enrollpay::actors::{CannotAsk, Options, OrdersError, Verdict};
 use enrollpay::cluster::{self, Directory, JoinError, Membership};
 use enrollpay::locks::Locks;
 use enrollpay::locks::memory::MemoryLocks;
@@ -20,7 +20,7 @@ use enrollpay::order::{
     Command, Event, OrderId, PayerHash, Phase, Refusal, Status, Timestamp, TradeAnswer,
 };
 use enrollpay::provider::TradeState;
-use enrollpay::store::{Actor, Rejection, Store as _, StoreError, Write};
+use enrollpay::store::{Actor, PayerIdentity, Rejection, Store as _, StoreError, Write};
 use futures_util::future::join_all;
 use secrecy::ExposeSecret as _;
 use ulid::Ulid;
@@ -696,6 +696,33 @@ async fn a_refused_trade_ends_its_attempt() {
         Phase::Failed { .. }
     ));
     assert_eq!(stored.order.status(), Status::Unpaid);
+}
+
+/// The bench's payer has no number.
+#[test]
+async fn no_trade_is_asked_for_somebody_who_is_not_named() {
+    let bench = Bench::new();
+    let id = OrderId::from_ulid(Ulid(4));
+    let mut order = new_order(id, &bench.sealer);
+    order.snapshot.payer_identity = PayerIdentity::Provider;
+    bench.orders.create(order).await.unwrap();
+    bench.tell(id, bench.start()).await.unwrap();
+    bench.tell(id, claim(STUDENT)).await.unwrap();
+    bench.tell(id, pay()).await.unwrap();
+    let stored = bench.stored(id).await;
+    let request = bench.orders.trade_request(&stored, FIRST).await;
+    assert!(
+        matches!(request, Err(CannotAsk::NobodyNamed)),
+        "{request:?}"
+    );
+    // Whoever waits is told at once, and the provider has heard nothing.
+    let mut heard = bench.orders.heard(id);
+    let told = heard.wait_for(|heard| heard.trades_unanswered > 0);
+    tokio::time::timeout(Duration::from_secs(5), told)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(bench.provider.requests.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use enrollpay::order::{CloseAnswer, Status, TradeAnswer};
+use enrollpay::order::{CloseAnswer, Status, TradeAnswer, Wallet};
 use enrollpay::provider::TradeState;
 use enrollpay::store::{Transaction, Write};
 use gateway::{Gateway, START, Wishes, new_order, order_with};
@@ -512,6 +512,174 @@ async fn native_mode_shows_the_providers_code() {
     let path = format!("/v1/orders/{id}/attempts");
     let refused = gateway.post(&path, &json!({ "wallet": "wechat" })).await;
     refused.is_problem(502, "provider_unavailable");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_checked_payer_is_named_in_full_and_offered_what_checks() {
+    let gateway = Gateway::start_with(Wishes {
+        checks_payers: vec![Wallet::Alipay],
+        ..Wishes::default()
+    })
+    .await;
+    let checked = |payer: Value| {
+        let mut order = new_order("A-1");
+        order["payer_identity"] = json!("provider");
+        order["payer"] = payer;
+        order
+    };
+    let post = async |order: &Value| gateway.post("/v1/orders", order).await;
+    let answer = post(&checked(json!({ "ref": "1" }))).await;
+    answer.is_problem(400, "validation_failed");
+    assert_eq!(answer.pointers(), ["/payer/name", "/payer/id_number"]);
+    for number in ["E12345678", "6501022000010100110", "65010220000101001Y"] {
+        let payer = json!({ "ref": "1", "name": "测试考生", "id_number": number });
+        let answer = post(&checked(payer)).await;
+        answer.is_problem(400, "validation_failed");
+        assert_eq!(answer.pointers(), ["/payer/id_number"], "{number}");
+        assert!(!String::from_utf8_lossy(&answer.bytes).contains(number));
+    }
+    let long = json!({ "ref": "1", "name": "长".repeat(64), "id_number": "65010220000101001x" });
+    assert_eq!(post(&checked(long)).await.pointers(), ["/payer/name"]);
+    // Other orders may name whom they like.
+    let mut passport = new_order("A-0");
+    passport["payer"]["id_number"] = json!("E12345678");
+    assert_eq!(post(&passport).await.status, 201);
+
+    let full = json!({ "ref": "1", "name": "测试考生", "id_number": "65010220000101001x" });
+    let mut only_wechat = checked(full.clone());
+    only_wechat["wallets"] = json!(["wechat"]);
+    let answer = post(&only_wechat).await;
+    answer.is_problem(422, "payer_identity_unavailable");
+    assert_eq!(answer.pointers(), ["/payer_identity"]);
+    let created = post(&checked(full)).await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.body["wallets"], json!(["alipay"]));
+    gateway.stop().await;
+
+    let gateway = Gateway::start().await;
+    let answer = gateway
+        .post(
+            "/v1/orders",
+            &order_with("/payer_identity", json!("provider")),
+        )
+        .await;
+    answer.is_problem(422, "payer_identity_unavailable");
+    gateway.is_empty().await;
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn a_registrant_is_frozen_and_shown_masked() {
+    let gateway = Gateway::start().await;
+    let with = |registrant: Value| {
+        let mut order = new_order("A-1");
+        order["registrant"] = registrant;
+        order
+    };
+    for (registrant, pointers) in [
+        (json!({}), vec!["/registrant"]),
+        (json!("测试考生"), vec!["/registrant"]),
+        (
+            json!({ "name": "", "phone": "call me", "ref": "1" }),
+            vec!["/registrant/name", "/registrant/phone", "/registrant/ref"],
+        ),
+    ] {
+        let answer = gateway.post("/v1/orders", &with(registrant)).await;
+        answer.is_problem(400, "validation_failed");
+        let mut found = answer.pointers();
+        found.sort_unstable();
+        assert_eq!(found, pointers);
+    }
+    let child =
+        json!({ "name": "测小生", "id_number": "650102201001010019", "phone": "13800000001" });
+    let created = gateway.post("/v1/orders", &with(child.clone())).await;
+    assert_eq!(created.status, 201, "{}", created.body);
+    assert_eq!(
+        created.body["registrant"],
+        json!({ "name": "测*", "id_number": "6501**********0019", "phone": "138****0001" })
+    );
+    let page = async |order: &Value| {
+        let url = order["cashier_url"].as_str().unwrap();
+        let path = url.split_once(".cn").unwrap().1;
+        let page = gateway.send("GET", path, Vec::new(), &[]).await;
+        String::from_utf8(page.bytes).unwrap()
+    };
+    let text = page(&created.body).await;
+    assert!(text.contains("报名人") && text.contains("6501**********0019"));
+    let again = gateway.post("/v1/orders", &with(child)).await;
+    assert_eq!(
+        (again.status, &again.body["id"]),
+        (200, &created.body["id"])
+    );
+    let mut other = with(json!({ "name": "别人" }));
+    for (order, conflicts) in [
+        (
+            other.clone(),
+            json!([
+                "registrant.name",
+                "registrant.id_number",
+                "registrant.phone"
+            ]),
+        ),
+        (
+            {
+                other["registrant"] = json!({
+                    "name": "测小生", "id_number": "650102201001010019", "phone": "13800000002",
+                });
+                other
+            },
+            json!(["registrant.phone"]),
+        ),
+    ] {
+        let conflict = gateway.post("/v1/orders", &order).await;
+        conflict.is_problem(409, "merchant_order_no_conflict");
+        assert_eq!(conflict.body["conflicts"], conflicts);
+    }
+    // The payer in person is shown once.
+    let mut own = new_order("A-2");
+    own["registrant"] = json!({ "name": "测试考生", "phone": "13800000000" });
+    let created = gateway.post("/v1/orders", &own).await;
+    assert_eq!(created.body["registrant"]["name"], "测*");
+    assert!(!page(&created.body).await.contains("报名人"));
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn payers_must_be_who_is_registered_where_the_merchant_says_so() {
+    let gateway = Gateway::start_with(Wishes {
+        payer_must_be_registrant: true,
+        ..Wishes::default()
+    })
+    .await;
+    for registrant in [Value::Null, json!({ "phone": "13800000000" })] {
+        let answer = gateway
+            .post("/v1/orders", &order_with("/registrant", registrant))
+            .await;
+        answer.is_problem(400, "validation_failed");
+        assert_eq!(answer.pointers(), ["/registrant"]);
+    }
+    let other =
+        json!({ "name": "测试考生", "id_number": "650102201001010019", "phone": "13900000009" });
+    let answer = gateway
+        .post("/v1/orders", &order_with("/registrant", other))
+        .await;
+    answer.is_problem(422, "payer_mismatch");
+    assert_eq!(answer.body["differing"], json!(["id_number", "phone"]));
+    assert_eq!(
+        answer.pointers(),
+        ["/registrant/id_number", "/registrant/phone"]
+    );
+    let said = String::from_utf8_lossy(&answer.bytes);
+    for value in ["650102", "13900000009", "13800000000", "测试考生"] {
+        assert!(!said.contains(value), "{said}");
+    }
+    gateway.is_empty().await;
+    let same = json!({ "name": "测试考生", "id_number": "650102200001010011" });
+    let taken = gateway
+        .post("/v1/orders", &order_with("/registrant", same))
+        .await;
+    assert_eq!(taken.status, 201, "{}", taken.body);
     gateway.stop().await;
 }
 

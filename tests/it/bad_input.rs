@@ -27,7 +27,7 @@ impl Gateway {
     }
 
     /// Nothing of all this became an order.
-    async fn is_empty(&self) {
+    pub async fn is_empty(&self) {
         let filter = OrderFilter {
             merchant: self.school.merchant,
             merchant_order_no: None,

@@ -14,7 +14,8 @@ use enrollpay::order::{CloseAnswer, Fen, Product, RefundAnswer, TradeAnswer};
 use enrollpay::provider::alipay::{Connector, Settings, sign};
 use enrollpay::provider::rsa::PublicKey;
 use enrollpay::provider::{
-    OauthError, PayerId, Provider, RefundDestination, RefundRequest, TradeState,
+    Identity, OTHER_PERSON, OauthError, PayParameters, PayerId, Provider, RefundDestination,
+    RefundRequest, TradeRequest, TradeState,
 };
 use enrollpay::random::SystemRandom;
 use secrecy::ExposeSecret as _;
@@ -193,6 +194,59 @@ async fn every_call_is_made_by_the_book() {
         );
         assert!(!sent(&seen[3]).contains_key("notify_url"));
         assert_eq!(sent(&seen[7])["code"], "a code");
+    }
+}
+
+fn identified(product: Product) -> TradeRequest {
+    TradeRequest {
+        identity: Some(Identity {
+            name: "王五".to_owned().into(),
+            id_number: "65010220000312001X".to_owned().into(),
+        }),
+        ..trade(product)
+    }
+}
+
+#[actix_web::test]
+async fn an_identity_goes_with_every_product() {
+    let (server, connector) = connected(|seen| signed(seen, &failure("20000", "isp.unknow-error")));
+    for product in [Product::AlipayCreate, Product::AlipayPrecreate] {
+        connector.make_trade(&identified(product)).await;
+        connector.make_trade(&trade(product)).await;
+    }
+    let named = json!({
+        "name": "王五", "cert_type": "IDENTITY_CARD", "cert_no": "65010220000312001X",
+        "need_check_info": "T", "fix_buyer": "T",
+    });
+    for (index, seen) in server.seen().iter().enumerate() {
+        let expected = (index % 2 == 0).then_some(&named);
+        assert_eq!(business(seen).get("ext_user_info"), expected, "{index}");
+    }
+    let link = connector.pay_parameters(&identified(Product::AlipayWap), "");
+    let PayParameters::Link { url } = link.unwrap() else {
+        panic!("a link");
+    };
+    let url = url::Url::parse(&url).unwrap();
+    let (_, biz) = url
+        .query_pairs()
+        .find(|(name, _)| name == "biz_content")
+        .unwrap();
+    let biz: Value = serde_json::from_str(&biz).unwrap();
+    assert_eq!(biz["ext_user_info"], named);
+}
+
+#[actix_web::test]
+async fn another_persons_wallet_is_refused_by_name() {
+    for code in ["ACQ.PAYER_UNMATCHED", "ACQ.CUSTOMER_VALIDATE_ERROR"] {
+        let (_server, connector) = answering(failure("40004", code));
+        let refused = TradeAnswer::Refused {
+            code: OTHER_PERSON.into(),
+        };
+        let request = identified(Product::AlipayCreate);
+        assert_eq!(connector.make_trade(&request).await, refused, "{code}");
+        // Where nobody was named, it proves nothing.
+        let answer = connector.make_trade(&trade(Product::AlipayCreate)).await;
+        assert_eq!(answer, TradeAnswer::Unknown, "{code}");
     }
 }
 

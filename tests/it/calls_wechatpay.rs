@@ -17,7 +17,8 @@ use enrollpay::order::{CloseAnswer, CodeMode, Fen, Product, RefundAnswer, Timest
 use enrollpay::provider::rsa::PublicKey;
 use enrollpay::provider::wechatpay::{Connector, Settings, sign};
 use enrollpay::provider::{
-    NoticeError, OauthError, Provider, ProviderError, RefundDestination, RefundRequest, TradeState,
+    Identity, NoticeError, OTHER_PERSON, OauthError, Provider, ProviderError, RefundDestination,
+    RefundRequest, TradeRequest, TradeState,
 };
 use enrollpay::random::SystemRandom;
 use secrecy::ExposeSecret as _;
@@ -549,6 +550,121 @@ fn opened(sealed: &Value) -> String {
         .decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut plain, None)
         .unwrap();
     String::from_utf8(plain.to_vec()).unwrap()
+}
+
+fn identified(product: Product) -> TradeRequest {
+    TradeRequest {
+        identity: Some(Identity {
+            name: "张三".to_owned().into(),
+            id_number: "65010219990105001X".to_owned().into(),
+        }),
+        ..trade(product)
+    }
+}
+
+#[actix_web::test]
+async fn an_identity_is_sealed_for_every_product() {
+    let (server, connector) = connected(|_| {
+        signed(
+            200,
+            r#"{"prepay_id":"wx1","code_url":"weixin://1","h5_url":"https://wx/1"}"#,
+        )
+    });
+    let products = [
+        Product::WechatJsapi,
+        Product::WechatNative,
+        Product::WechatH5,
+    ];
+    for product in products {
+        let answer = connector.make_trade(&identified(product)).await;
+        assert!(matches!(answer, TradeAnswer::Made { .. }), "{product:?}");
+        connector.make_trade(&trade(product)).await;
+    }
+    let seen = server.seen();
+    seen.iter().for_each(assert_well_made);
+    let body = |index: usize| serde_json::from_str::<Value>(&seen[index].body).unwrap();
+    for (index, product) in products.into_iter().enumerate() {
+        let mut named = body(2 * index);
+        let identity = named["payer"]["identity"].take();
+        assert_eq!(identity["type"], "IDCARD", "{product:?}");
+        assert_eq!(opened(&identity["number"]), "65010219990105001X");
+        assert_eq!(opened(&identity["name"]), "张三");
+        assert_eq!(identity.as_object().unwrap().len(), 3);
+        let openid = named["payer"]["openid"].as_str();
+        assert_eq!(openid.is_some(), product == Product::WechatJsapi);
+        // Everything else is as without.
+        let mut plain = body(2 * index + 1);
+        assert_eq!(plain["payer"].get("identity"), None);
+        named["payer"].take();
+        plain["payer"].take();
+        assert_eq!(named, plain);
+    }
+    let shown = format!("{:?}", identified(Product::WechatJsapi));
+    assert!(
+        !shown.contains("张三") && !shown.contains("6501"),
+        "{shown}"
+    );
+    let shown = format!("{:?}", identified(Product::WechatJsapi).identity);
+    assert!(
+        !shown.contains("张三") && !shown.contains("6501"),
+        "{shown}"
+    );
+}
+
+#[actix_web::test]
+async fn another_persons_wallet_is_refused_by_name() {
+    for (code, identified_answer, plain_answer) in [
+        ("NAME_MISMATCH", Some(OTHER_PERSON), None),
+        ("NO_AUTH", Some("NO_AUTH"), Some("NO_AUTH")),
+        ("OUT_TRADE_NO_USED", None, None),
+    ] {
+        let (_server, connector) = connected(move |_| refused(403, code));
+        let expected = |code: Option<&str>| {
+            code.map_or(TradeAnswer::Unknown, |code| TradeAnswer::Refused {
+                code: code.into(),
+            })
+        };
+        let named = connector
+            .make_trade(&identified(Product::WechatJsapi))
+            .await;
+        assert_eq!(named, expected(identified_answer), "{code}");
+        let plain = connector.make_trade(&trade(Product::WechatJsapi)).await;
+        assert_eq!(plain, expected(plain_answer), "{code}");
+    }
+    // A name that cannot be sealed is sent to nobody, and the same on every repetition.
+    let (server, connector) = connected(|_| signed(200, r#"{"prepay_id":"wx1"}"#));
+    let mut request = identified(Product::WechatJsapi);
+    request.identity = Some(Identity {
+        name: "长".repeat(100).into(),
+        id_number: "65010219990105001X".to_owned().into(),
+    });
+    let answer = connector.make_trade(&request).await;
+    assert!(matches!(answer, TradeAnswer::Refused { .. }), "{answer:?}");
+    assert!(server.seen().is_empty());
+}
+
+#[actix_web::test]
+async fn an_identity_waits_for_a_key_to_be_sealed_for() {
+    let server = serve(|seen| match seen.path.as_str() {
+        "/v3/certificates" => certificates(),
+        _ => by_certificate(200, r#"{"prepay_id":"wx1"}"#),
+    });
+    let connector = connect(certificate_mode(&server.url));
+    let answer = connector
+        .make_trade(&identified(Product::WechatJsapi))
+        .await;
+    assert!(matches!(answer, TradeAnswer::Made { .. }), "{answer:?}");
+    let seen = server.seen();
+    let sent = seen.iter().find(|one| one.method == "POST").unwrap();
+    assert_eq!(sent.headers["wechatpay-serial"], simulator_serial());
+
+    let server = serve(|_| refused(500, "SYSTEM_ERROR"));
+    let connector = connect(certificate_mode(&server.url));
+    let answer = connector
+        .make_trade(&identified(Product::WechatJsapi))
+        .await;
+    assert_eq!(answer, TradeAnswer::Unknown);
+    assert!(server.seen().iter().all(|one| one.method == "GET"));
 }
 
 fn abnormal() -> Value {

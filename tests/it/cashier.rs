@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use enrollpay::clock::Clock as _;
-use enrollpay::order::{OrderId, Product, Status, TradeAnswer};
+use enrollpay::order::{OrderId, Product, Status, TradeAnswer, Wallet};
 use enrollpay::provider::TradeState;
 use reqwest::redirect::Policy;
 use serde_json::Value;
@@ -34,6 +34,7 @@ on_either_pair! {
     two_hundred_presses_at_once_are_one_question,
     a_page_says_when_the_provider_does_not_answer,
     a_press_does_not_wait_for_a_provider_that_did_not_say,
+    no_link_carries_the_person_who_must_pay,
     a_phone_pays_by_its_buttons,
     the_payer_ticks_before_the_first_code_where_the_school_asks,
     native_mode_shows_one_wallets_code_at_a_time,
@@ -850,6 +851,35 @@ async fn a_press_does_not_wait_for_a_provider_that_did_not_say(on: Pair) {
     *trade.lock().unwrap() = made;
     let paying = phone.fetch(&format!("{scan}/pay"), &form).await;
     assert_eq!(paying.status, 200, "the claim stands: {}", paying.text);
+    student.gateway.stop().await;
+}
+
+async fn no_link_carries_the_person_who_must_pay(on: Pair) {
+    let wishes = Wishes {
+        on,
+        h5: true,
+        checks_payers: vec![Wallet::Wechat, Wallet::Alipay],
+        ..Wishes::default()
+    };
+    let mut order = new_order("A-1");
+    order["payer_identity"] = "provider".into();
+    let student = Student::with(wishes, &order).await;
+    let mut phone = student.browser(PHONE);
+    let page = phone.get(&student.pay).await;
+    page.says("须为缴费人本人实名账户").says("打开微信付款");
+    assert!(!page.text.contains("打开支付宝付款"), "{}", page.text);
+    let csrf = page.member("/go", "csrf");
+    let go = format!("{}/go", student.pay);
+    let gone = phone.post(&go, &[("csrf", &csrf), ("via", "wap")]).await;
+    assert!(!gone.text.contains("?k=k"), "{}", gone.text);
+    let orders = &student.gateway.deps.orders;
+    let stored = orders.read(student.order).await.unwrap().unwrap();
+    assert!(
+        stored.order.attempts.is_empty(),
+        "the press started nothing"
+    );
+    let gone = phone.post(&go, &[("csrf", &csrf), ("via", "h5")]).await;
+    assert_eq!(gone.status, 303, "{}", gone.text);
     student.gateway.stop().await;
 }
 

@@ -21,6 +21,7 @@ mod faults;
 mod heart;
 mod herd;
 mod house;
+mod identity;
 mod invariants;
 mod lifecycle;
 mod locks;

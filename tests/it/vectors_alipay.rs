@@ -64,6 +64,7 @@ pub fn settings() -> Settings {
         oauth_base_url: Settings::OAUTH_BASE_URL.to_owned(),
         mode: CodeMode::Unified,
         wap: false,
+        payer_identity: true,
         precreate_product_code: Settings::PRECREATE_PRODUCT_CODE.to_owned(),
         timeout: Settings::TIMEOUT,
     }

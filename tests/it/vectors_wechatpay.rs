@@ -82,6 +82,7 @@ pub fn settings() -> Settings {
         openid_base_url: Settings::OPENID_BASE_URL.to_owned(),
         mode: CodeMode::Unified,
         h5: true,
+        payer_identity: true,
         timeout: Settings::TIMEOUT,
     }
 }
@@ -651,6 +652,7 @@ pub fn trade(product: Product) -> TradeRequest {
         return_url: Some("https://pay.example.edu.cn/pay/t?a=1&b=2".to_owned()),
         payer: Some(PayerId("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o".to_owned().into())),
         payer_address: Some("203.0.113.7".parse().unwrap()),
+        identity: None,
     }
 }
 

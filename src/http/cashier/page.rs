@@ -17,10 +17,10 @@ use crate::http::assets;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal;
 use crate::http::words::{Words, fill};
-use crate::order::{CodeMode, Order, Wallet};
+use crate::order::{CodeMode, Wallet};
 use crate::provider::Providers;
 use crate::sealing::{TokenKind, token_hash};
-use crate::store::{DisplayField, Merchant, StoredOrder};
+use crate::store::{DisplayField, MaskedPayer, Merchant, PayerIdentity, StoredOrder};
 use crate::view::{PERSONAL_SLOT, open_personal};
 
 /// What surrounds every page of the student's side.
@@ -161,6 +161,11 @@ impl<'a> Page<'a> {
                 facts.push((label.to_owned(), value.clone()));
             }
         }
+        let more = registrant_facts(w, person);
+        facts.extend(more.map(|(label, value)| (label.to_owned(), value)));
+        if snapshot.payer_identity == PayerIdentity::Provider {
+            facts.push((w.payer_account.to_owned(), w.own_account.to_owned()));
+        }
         for field in from.display_fields {
             facts.push((field.label.clone(), field.value.clone()));
         }
@@ -279,8 +284,31 @@ impl Panel {
     }
 }
 
+/// Who is registered, where that is somebody else than the payer.
+pub fn registrant_facts(
+    words: &'static Words,
+    payer: &MaskedPayer,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let registrant = payer.registrant.clone().filter(|it| it.differs);
+    registrant.into_iter().flat_map(|it| {
+        [
+            (words.registrant, it.name),
+            (words.registrant_id_number, it.id_number),
+            (words.registrant_phone, it.phone),
+        ]
+        .into_iter()
+        .filter_map(|(label, value)| Some((label, value?)))
+    })
+}
+
 /// How a phone can pay this order where it is.
-pub fn ways(order: &Order, app: App, providers: &Providers, words: &'static Words) -> Vec<Way> {
+pub fn ways(
+    stored: &StoredOrder,
+    app: App,
+    providers: &Providers,
+    words: &'static Words,
+) -> Vec<Way> {
+    let order = &stored.order;
     if order.terms.mode == CodeMode::Native {
         return Vec::new();
     }
@@ -302,13 +330,21 @@ pub fn ways(order: &Order, app: App, providers: &Providers, words: &'static Word
             .into_iter()
             .collect(),
         App::Phone => {
-            let wap = alipay.map(|_| way("wap", false, words.open_alipay));
+            let wap = alipay
+                .filter(|_| may_leave_by_wap(stored))
+                .map(|_| way("wap", false, words.open_alipay));
             let h5 = wechat
                 .filter(|account| account.h5)
                 .map(|_| way("h5", true, words.open_wechat));
             wap.into_iter().chain(h5).collect()
         }
     }
+}
+
+/// A WAP link carries all that is asked of Alipay, and would tell whoever scanned the code the whole
+/// name and number of the person who must pay.
+pub fn may_leave_by_wap(stored: &StoredOrder) -> bool {
+    stored.snapshot.payer_identity != PayerIdentity::Provider
 }
 
 /// The order behind a `/pay/` token.
@@ -346,7 +382,7 @@ fn demo_wallet_url(deps: &Deps) -> Option<&str> {
 /// What changes, for one visitor, now.
 pub fn panel_for(deps: &Deps, visitor: &Visitor, stored: &StoredOrder) -> Panel {
     let words = visitor.words();
-    let ways = ways(&stored.order, visitor.app, &deps.providers, words);
+    let ways = ways(stored, visitor.app, &deps.providers, words);
     Panel::of(
         stored,
         Scene {
@@ -390,7 +426,7 @@ pub async fn show(
         merchant: merchant.as_ref(),
         display_fields: &display_fields,
         panel: &panel,
-        ways: ways(&stored.order, visitor.app, &deps.providers, visitor.words()),
+        ways: ways(stored, visitor.app, &deps.providers, visitor.words()),
         zone: zone(deps),
         public_url: &deps.settings.public_url,
         has_demo_wallet: demo_wallet_url(deps).is_some(),

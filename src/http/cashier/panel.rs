@@ -9,6 +9,7 @@ use crate::http::words::{Words, fill};
 use crate::order::attempt::{Attempt, Phase};
 use crate::order::state::{CaptureStanding, RefundStanding};
 use crate::order::{CodeMode, Fen, Order, Timestamp, Wallet};
+use crate::provider::OTHER_PERSON;
 use crate::qr::Qr;
 use crate::store::{PayerIdentity, StoredOrder};
 use crate::view::View;
@@ -305,6 +306,7 @@ fn sentences(stored: &StoredOrder, state: State, scene: Scene<'_>) -> (String, S
         State::Duplicate => (w.duplicate_heading, w.duplicate_text),
         State::LateAfterClosing => (w.late_heading, w.late_text),
         State::Expired => (w.expired_heading, w.expired_text),
+        State::Failed if failed_for_identity(order) => (w.failed_heading, w.other_person_text),
         State::Failed => (w.failed_heading, w.failed_text),
         State::Cancelled => (w.cancelled_heading, w.closed_text),
         State::Deadline => (w.deadline_heading, w.closed_text),
@@ -354,6 +356,14 @@ fn sentences(stored: &StoredOrder, state: State, scene: Scene<'_>) -> (String, S
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
     (fill(heading, &values), fill(text, &values))
+}
+
+/// Did the provider refuse the newest attempt because its payer is not the person named?
+fn failed_for_identity(order: &Order) -> bool {
+    matches!(
+        order.attempts.last().map(|last| &last.phase),
+        Some(Phase::Failed { code, .. }) if **code == *OTHER_PERSON
+    )
 }
 
 /// The last characters of an id, to be read aloud.

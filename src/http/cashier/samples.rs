@@ -58,6 +58,7 @@ pub fn merchant() -> Merchant {
         return_hosts: Vec::new(),
         duplicate: DuplicatePolicy::Warn,
         masks: Masks::default(),
+        payer_must_be_registrant: false,
         accounts: Vec::new(),
         created_at: NOW,
     }
@@ -85,6 +86,7 @@ fn snapshot() -> OrderSnapshot {
             name: Some("测*".to_owned()),
             id_number: Some("6501**********0011".to_owned()),
             phone: Some("138****0000".to_owned()),
+            registrant: None,
         },
         payer_index: 1,
         wallets: vec![Wallet::Wechat, Wallet::Alipay],

@@ -13,8 +13,8 @@ use crate::http::{Deps, openapi, refusal, request_id};
 use crate::order::{AccountId, CodeMode, Offer, OrderId, Terms, Wallet};
 use crate::sealing::{TokenKind, token_hash};
 use crate::store::{
-    Actor, DuplicatePolicy, OrderSnapshot, PERSONAL_FIELDS, PersonalData, Rejection, StoredOrder,
-    TokenTarget, Write,
+    Actor, DuplicatePolicy, Merchant, OrderSnapshot, PERSONAL_FIELDS, PayerIdentity, PersonalData,
+    Rejection, StoredOrder, TokenTarget, Write,
 };
 use crate::view;
 
@@ -37,7 +37,7 @@ use crate::view;
         (status = 200, description = "This number and content are known: the order as it is now", body = openapi::OrderBody),
         (status = 409, description = "merchant_order_no_conflict, possible_duplicate or request_in_progress",
             body = openapi::ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "idempotency_key_reused", body = openapi::ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "payer_mismatch, payer_identity_unavailable or idempotency_key_reused", body = openapi::ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub async fn create_order(deps: web::Data<Deps>, signed: Signed) -> HttpResponse {
@@ -64,7 +64,11 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
         }
         Err(problem) => return Err(problem.into()),
     };
-    let (offers, mode) = offers(deps, &merchant.accounts, asked.wallets.as_deref())?;
+    let admitted = admit(deps, merchant, &asked);
+    let (offers, mode) = match admitted {
+        Ok(offers) => offers,
+        Err(problem) => return repeat_or(intent, &asked, problem).await,
+    };
     let payer_index = deps.sealer.index("payer_ref", &asked.payer_ref);
     let possible_duplicate = match &asked.purpose {
         Some(purpose) => deps
@@ -76,20 +80,12 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
     };
     if let (DuplicatePolicy::Refuse, Some(existing)) = (merchant.duplicate, possible_duplicate) {
         // A repeat of the paid order itself is a repeat, not a duplicate.
-        let known = deps
-            .store
-            .order_by_number(merchant.id, &asked.merchant_order_no)
-            .await
-            .map_err(|error| refusal::store_failed(&error))?;
-        return match known {
-            Some(stored) => same_or_conflict(intent, &asked, &Arc::new(stored)).await,
-            None => Err(Problem::new(
-                Code::PossibleDuplicate,
-                "This payer has already paid an order with the same purpose.",
-            )
-            .with("existing_id", existing.to_string())
-            .into()),
-        };
+        let problem = Problem::new(
+            Code::PossibleDuplicate,
+            "This payer has already paid an order with the same purpose.",
+        )
+        .with("existing_id", existing.to_string());
+        return repeat_or(intent, &asked, problem).await;
     }
 
     let id = deps.orders.new_id(now);
@@ -179,15 +175,30 @@ fn personal(asked: &Asked) -> PersonalData {
         receipt_email: asked.receipt_email.clone(),
         display_fields: asked.display_fields.clone(),
         metadata: asked.metadata.clone(),
+        registrant: asked.registrant.clone(),
     }
 }
 
+/// The merchant's own rule about payers, then the accounts that may take the money.
+fn admit(
+    deps: &Deps,
+    merchant: &Merchant,
+    asked: &Asked,
+) -> Result<(Vec<Offer>, CodeMode), Problem> {
+    if merchant.payer_must_be_registrant {
+        asked.check_registrant()?;
+    }
+    let checked = asked.payer_identity == PayerIdentity::Provider;
+    offers(deps, &merchant.accounts, asked.wallets.as_deref(), checked)
+}
+
 /// The accounts that may take this order's money: for each wallet the merchant's first one. Native
-/// as soon as one of them is (contract §6).
+/// as soon as one of them is (contract §6). `checked`: only those whose provider checks who pays.
 fn offers(
     deps: &Deps,
     accounts: &[AccountId],
     wanted: Option<&[Wallet]>,
+    checked: bool,
 ) -> Result<(Vec<Offer>, CodeMode), Problem> {
     let known: Vec<_> = accounts
         .iter()
@@ -203,6 +214,9 @@ fn offers(
         .enumerate()
     {
         if let Some(account) = known.iter().find(|account| account.wallet == *wallet) {
+            if checked && !account.payer_identity {
+                continue;
+            }
             if account.mode == CodeMode::Native {
                 mode = CodeMode::Native;
             }
@@ -217,6 +231,16 @@ fn offers(
                 format!("this merchant has no account for {}", wallet.as_str()),
             );
         }
+    }
+    if checked && offers.is_empty() && !known.is_empty() && problem.errors().is_empty() {
+        return Err(Problem::new(
+            Code::PayerIdentityUnavailable,
+            "None of the wallets that this order may use has its provider check who pays.",
+        )
+        .at(
+            "/payer_identity",
+            "expected \"none\" or \"confirm\", or an account with payer_identity = true",
+        ));
     }
     if offers.is_empty() && problem.errors().is_empty() {
         problem = problem.at("/wallets", "this merchant has no account at any provider");
@@ -260,6 +284,20 @@ async fn same_or_conflict(
     .with("conflicts", differing)
     .with("existing_id", stored.order.id.to_string())
     .into())
+}
+
+/// A repeat of an order that stands is answered as ever, whatever a new one would be refused for.
+async fn repeat_or(intent: &Intent<'_>, asked: &Asked, problem: Problem) -> Result<Answer, Stop> {
+    let known = intent
+        .deps
+        .store
+        .order_by_number(intent.merchant(), &asked.merchant_order_no)
+        .await
+        .map_err(|error| refusal::store_failed(&error))?;
+    match known {
+        Some(stored) => same_or_conflict(intent, asked, &Arc::new(stored)).await,
+        None => Err(problem.into()),
+    }
 }
 
 /// Repeats are answered for ever, though their deadline has passed by now.

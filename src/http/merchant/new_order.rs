@@ -8,23 +8,29 @@ use crate::http::json::{Findings, Object, Text, kind};
 use crate::http::problem::{Code, Problem};
 use crate::order::{Fen, LatePayment, Timestamp, Wallet};
 use crate::sealing::Sealer;
-use crate::store::{DisplayField, Item, MaskedPayer, Masks, PERSONAL_FIELDS, PayerIdentity};
+use crate::store::{
+    DisplayField, Item, MaskedPayer, MaskedRegistrant, Masks, PERSONAL_FIELDS, PayerIdentity,
+    Registrant,
+};
 use crate::view::write_time;
 
 /// The furthest deadline: two years, longer than any enrolment.
 const FURTHEST_MS: i64 = 731 * 24 * 3_600_000;
 /// The longest grace after the deadline: 30 days.
 const LONGEST_GRACE_SECONDS: i64 = 30 * 24 * 3_600;
+/// What the longest name may be that a provider checks, in bytes: more cannot be encrypted for WeChat Pay.
+const LONGEST_CHECKED_NAME: usize = 128;
 /// Members of `metadata` at most.
 const METADATA_KEYS: usize = 20;
 
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 16] = [
     "merchant_order_no",
     "subject",
     "items",
     "amount",
     "currency",
     "payer",
+    "registrant",
     "wallets",
     "purpose",
     "late_grace_seconds",
@@ -48,6 +54,8 @@ pub struct Asked {
     pub name: Option<String>,
     pub id_number: Option<String>,
     pub phone: Option<String>,
+    /// The person registered, where the merchant says who that is.
+    pub registrant: Option<Registrant>,
     /// `None`: whatever the merchant's accounts offer.
     pub wallets: Option<Vec<Wallet>>,
     pub purpose: Option<String>,
@@ -139,6 +147,7 @@ impl Asked {
             .collect();
         let mut metadata: Vec<_> = self.metadata.iter().collect();
         metadata.sort_by_key(|(name, _)| name.as_str());
+        let registrant = self.registrant.as_ref();
         vec![
             ("subject", json!(self.subject)),
             ("items", json!(self.items)),
@@ -147,6 +156,12 @@ impl Asked {
             ("payer.name", json!(self.name)),
             ("payer.id_number", json!(self.id_number)),
             ("payer.phone", json!(self.phone)),
+            ("registrant.name", json!(registrant.map(|it| &it.name))),
+            (
+                "registrant.id_number",
+                json!(registrant.map(|it| &it.id_number)),
+            ),
+            ("registrant.phone", json!(registrant.map(|it| &it.phone))),
             ("wallets", json!(self.wallets)),
             ("purpose", json!(self.purpose)),
             ("late_payment", json!(late_payment)),
@@ -158,6 +173,64 @@ impl Asked {
             ("return_url", json!(self.return_url)),
             ("metadata", json!(metadata)),
         ]
+    }
+
+    /// The members that the registrant has and the payer has not, or has otherwise. Numbers are compared as
+    /// a card shows them: a small x is a capital one.
+    pub fn payer_differs_in(&self) -> Vec<&'static str> {
+        let Some(registrant) = &self.registrant else {
+            return Vec::new();
+        };
+        let upper = |number: &Option<String>| number.as_ref().map(|it| it.to_ascii_uppercase());
+        [
+            (
+                "name",
+                registrant.name.is_some() && registrant.name != self.name,
+            ),
+            (
+                "id_number",
+                registrant.id_number.is_some()
+                    && upper(&registrant.id_number) != upper(&self.id_number),
+            ),
+            (
+                "phone",
+                registrant.phone.is_some() && registrant.phone != self.phone,
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+
+    /// For a merchant whose payers must be who is registered: what is wrong with this order. Never quotes
+    /// a value.
+    pub fn check_registrant(&self) -> Result<(), Problem> {
+        let comparable = |it: &Registrant| it.name.is_some() || it.id_number.is_some();
+        if !self.registrant.as_ref().is_some_and(comparable) {
+            return Err(Problem::new(
+                Code::ValidationFailed,
+                "This merchant's orders say who is registered, so that the payer can be compared.",
+            )
+            .at("/registrant", "missing; expected name, id_number or both"));
+        }
+        let differing = self.payer_differs_in();
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let problem = Problem::new(
+            Code::PayerMismatch,
+            format!(
+                "The payer must be the person registered; these members differ: {}.",
+                differing.join(", ")
+            ),
+        );
+        let problem = differing.iter().fold(problem, |problem, name| {
+            problem.at(
+                format!("/registrant/{name}"),
+                format!("expected the same as /payer/{name}"),
+            )
+        });
+        Err(problem.with("differing", differing))
     }
 
     /// The payer as shown: enough to recognise, too little to misuse.
@@ -173,6 +246,12 @@ impl Asked {
             name: self.name.as_deref().map(mask_name),
             id_number: masked(&self.id_number, number),
             phone: masked(&self.phone, phone),
+            registrant: self.registrant.as_ref().map(|registrant| MaskedRegistrant {
+                name: registrant.name.as_deref().map(mask_name),
+                id_number: masked(&registrant.id_number, number),
+                phone: masked(&registrant.phone, phone),
+                differs: !self.payer_differs_in().is_empty(),
+            }),
         }
     }
 }
@@ -194,6 +273,9 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
     let payer = order
         .require("payer")
         .and_then(|value| payer(value, findings));
+    let registrant = order
+        .get("registrant")
+        .and_then(|value| registrant(value, findings));
     let wallets = wallets(&order);
     let late_payment = order.word("late_payment", &[("refund", false), ("accept", true)]);
     let late_grace_seconds = order
@@ -214,6 +296,11 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
     let payer_identity = order
         .word("payer_identity", &identities)
         .unwrap_or(PayerIdentity::None);
+    if payer_identity == PayerIdentity::Provider
+        && let (Some(raw), Some(payer)) = (order.get("payer"), &payer)
+    {
+        check_identity(raw, payer, findings);
+    }
     let purpose = order.text("purpose", Text::displayed(64));
     let receipt_email = order.text("receipt_email", Text::id(254));
     if let Some(email) = &receipt_email
@@ -225,7 +312,12 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
     let pay_before = pay_before(&order, around);
     let return_url = return_url(&order, around);
     let metadata = metadata(&order);
-    let (payer_ref, name, id_number, phone) = payer?;
+    let Payer {
+        reference: payer_ref,
+        name,
+        id_number,
+        phone,
+    } = payer?;
 
     Some(Asked {
         merchant_order_no: merchant_order_no?,
@@ -236,6 +328,7 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
         name,
         id_number,
         phone,
+        registrant,
         wallets,
         purpose,
         late_payment: if accepts {
@@ -331,7 +424,12 @@ fn amount(order: &Object<'_>, items: &[Item]) -> Option<Fen> {
     Some(amount)
 }
 
-type Payer = (String, Option<String>, Option<String>, Option<String>);
+struct Payer {
+    reference: String,
+    name: Option<String>,
+    id_number: Option<String>,
+    phone: Option<String>,
+}
 
 fn payer(value: &Value, findings: &Findings) -> Option<Payer> {
     let payer = Object::read(
@@ -341,9 +439,47 @@ fn payer(value: &Value, findings: &Findings) -> Option<Payer> {
         findings,
     )?;
     let reference = payer.required_text("ref", Text::id(128));
-    let name = payer.text("name", Text::displayed(64));
-    let id_number = payer.text("id_number", Text::id(32));
-    let phone = payer.text("phone", Text::id(20));
+    let (name, id_number, phone) = person(&payer);
+    Some(Payer {
+        reference: reference?,
+        name,
+        id_number,
+        phone,
+    })
+}
+
+fn registrant(value: &Value, findings: &Findings) -> Option<Registrant> {
+    let registrant = Object::read(
+        value,
+        "/registrant",
+        &["name", "id_number", "phone"],
+        findings,
+    )?;
+    let (name, id_number, phone) = person(&registrant);
+    let says_nothing = ["name", "id_number", "phone"]
+        .iter()
+        .all(|member| registrant.get(member).is_none());
+    if says_nothing {
+        findings.add(
+            "/registrant",
+            "expected name, id_number, phone or several of them",
+        );
+        return None;
+    }
+    Some(Registrant {
+        name,
+        id_number,
+        phone,
+    })
+}
+
+type Person = (Option<String>, Option<String>, Option<String>);
+
+/// Name, number and phone.
+fn person(object: &Object<'_>) -> Person {
+    let name = object.text("name", Text::displayed(64));
+    let id_number = object.text("id_number", Text::id(32));
+    let phone = object.text("phone", Text::id(20));
     let is_phone = |phone: &str| {
         let digits = phone.strip_prefix('+').unwrap_or(phone);
         digits.len() >= 5 && digits.bytes().all(|b| b.is_ascii_digit() || b == b'-')
@@ -351,9 +487,44 @@ fn payer(value: &Value, findings: &Findings) -> Option<Payer> {
     if let Some(phone) = &phone
         && !is_phone(phone)
     {
-        payer.finding("phone", "expected digits and -, after an optional +");
+        object.finding("phone", "expected digits and -, after an optional +");
     }
-    Some((reference?, name, id_number, phone))
+    (name, id_number, phone)
+}
+
+/// What a provider needs to know of the payer, in order to check who pays. A name that is wrong in itself
+/// is a finding already.
+fn check_identity(raw: &Value, payer: &Payer, findings: &Findings) {
+    const BESIDE: &str = "with \"payer_identity\": \"provider\"";
+    for name in ["name", "id_number"] {
+        if raw.get(name).is_none_or(Value::is_null) {
+            findings.add(
+                format!("/payer/{name}"),
+                format!("missing; expected {BESIDE}"),
+            );
+        }
+    }
+    match &payer.name {
+        Some(name) if name.len() > LONGEST_CHECKED_NAME => findings.add(
+            "/payer/name",
+            format!("expected at most {LONGEST_CHECKED_NAME} bytes of UTF-8 {BESIDE}"),
+        ),
+        _ => {}
+    }
+    match &payer.id_number {
+        Some(number) if !is_identity_card(number) => findings.add(
+            "/payer/id_number",
+            format!("expected 17 digits and a digit or X, a resident identity card's, {BESIDE}"),
+        ),
+        _ => {}
+    }
+}
+
+fn is_identity_card(number: &str) -> bool {
+    number.len() == 18
+        && number.bytes().enumerate().all(|(index, byte)| {
+            byte.is_ascii_digit() || (index == 17 && byte.eq_ignore_ascii_case(&b'x'))
+        })
 }
 
 fn wallets(order: &Object<'_>) -> Option<Vec<Wallet>> {

@@ -9,7 +9,7 @@ use super::page::{Scanned, claimant, leave, provider_of};
 use super::proof::{self, CLAIM_COOKIE, cookie_value};
 use crate::actors::Verdict;
 use crate::http::cashier::actions::{End, Press, answer, start_attempt};
-use crate::http::cashier::page::find;
+use crate::http::cashier::page::{find, may_leave_by_wap};
 use crate::http::cashier::said::Said;
 use crate::http::cashier::visitor::{PAGE_POLICY, cookie};
 use crate::http::limits::Limiters;
@@ -44,6 +44,7 @@ fn via(deps: &Deps, stored: &StoredOrder, named: Option<&str>) -> Option<Via> {
         "jsapi" => Some(Via::Oauth(wallet)),
         "h5" => account.h5.then_some(Via::Key(Product::WechatH5)),
         "alipay" if !account.alipay_wap => Some(Via::Oauth(wallet)),
+        _ if !may_leave_by_wap(stored) => None,
         _ => Some(Via::Key(Product::AlipayWap)),
     }
 }

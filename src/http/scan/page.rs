@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::proof::{self, CLAIM_COOKIE, cookie_value};
 use super::standing::Standing;
+use crate::http::cashier::page::registrant_facts;
 use crate::http::cashier::page::{Frame, ItemLine};
 use crate::http::cashier::visitor::{App, Visitor, cookie, html, zone};
 use crate::http::problem::{Code, Problem};
@@ -169,6 +170,7 @@ pub async fn say(
     standing: Standing,
 ) -> Result<HttpResponse, Problem> {
     let w = visitor.words();
+    let standing = standing.seen_in(&scanned.attempt);
     let (heading, text) = standing.words(w);
     if visitor.json {
         return Ok(state_json(deps, visitor, standing, standing.status()));
@@ -356,6 +358,10 @@ fn confirm_page(
         (w.order_number, Some(snapshot.merchant_order_no.clone())),
     ] {
         facts.extend(value.map(|value| (label, value)));
+    }
+    facts.extend(registrant_facts(w, person));
+    if snapshot.payer_identity == PayerIdentity::Provider {
+        facts.push((w.payer_account, w.own_account.to_owned()));
     }
     Confirm {
         frame: frame(visitor, w.confirm_heading, merchant),

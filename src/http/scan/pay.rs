@@ -23,7 +23,7 @@ use crate::http::words::{Words, fill};
 use crate::http::{Deps, refusal};
 use crate::order::{Attempt, Command, PayerHash, TradeStanding};
 use crate::provider::PayParameters;
-use crate::store::StoredOrder;
+use crate::store::{PayerIdentity, StoredOrder};
 
 /// How long a press waits for the provider to make the trade.
 const WAIT_FOR_TRADE: Duration = Duration::from_secs(8);
@@ -306,7 +306,7 @@ async fn hand_out(
         kind,
         parameters: parameters.to_string(),
         link,
-        client_words: client_words(w).to_string(),
+        client_words: client_words(w, found).to_string(),
         pay_page: format!(
             "/pay/{}{}",
             deps.view().pay_token(found.stored.order.id),
@@ -316,9 +316,14 @@ async fn hand_out(
     write(deps, visitor, StatusCode::OK, &page)
 }
 
-fn client_words(w: &'static Words) -> Value {
+fn client_words(w: &'static Words, found: &Scanned) -> Value {
+    // The wallet itself says why it refuses somebody; the page says what to do about it.
+    let unpaid = match found.stored.snapshot.payer_identity {
+        PayerIdentity::Provider => w.unpaid_own_text,
+        PayerIdentity::None | PayerIdentity::Confirm => w.unpaid_text,
+    };
     json!({
-        "unpaid": [w.unpaid_heading, w.unpaid_text],
+        "unpaid": [w.unpaid_heading, unpaid],
         "bridge": [w.bridge_heading, w.bridge_text],
         "offline": [w.offline_heading, w.offline_text],
         "service": w.service,

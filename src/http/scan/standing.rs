@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use crate::http::words::Words;
 use crate::order::attempt::{Attempt, ClosingCause, EndReason, Phase};
 use crate::order::{Order, Refusal, Settlement, Timestamp};
+use crate::provider::OTHER_PERSON;
 
 /// How a code stands, for whoever holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Standing {
     Cancelled,
     Released,
     Failed,
+    /// Failed, because the wallet is not the named payer's.
+    OtherPerson,
     TooLate,
     /// The provider has not yet said how it ended.
     Confirming,
@@ -47,7 +50,19 @@ impl Standing {
                 EndReason::Superseded => Self::Superseded,
                 EndReason::Released => Self::Released,
             },
+            Phase::Failed { code, .. } if **code == *OTHER_PERSON => Self::OtherPerson,
             Phase::Failed { .. } => Self::Failed,
+        }
+    }
+
+    /// The same, with what the attempt itself knows of its failure.
+    #[must_use]
+    pub fn seen_in(self, attempt: &Attempt) -> Self {
+        match (self, &attempt.phase) {
+            (Self::Failed, Phase::Failed { code, .. }) if **code == *OTHER_PERSON => {
+                Self::OtherPerson
+            }
+            (standing, _) => standing,
         }
     }
 
@@ -91,6 +106,7 @@ impl Standing {
             Self::Cancelled => "attempt_cancelled",
             Self::Released => "released",
             Self::Failed => "attempt_failed",
+            Self::OtherPerson => "other_person",
             Self::TooLate => "too_late",
             Self::Confirming => "confirming",
             Self::ScannedByOther => "already_scanned",
@@ -131,6 +147,7 @@ impl Standing {
             Self::Cancelled => (w.phone_cancelled_heading, w.phone_cancelled_text),
             Self::Released => (w.phone_released_heading, w.phone_released_text),
             Self::Failed => (w.phone_failed_heading, w.phone_failed_text),
+            Self::OtherPerson => (w.phone_failed_heading, w.other_person_text),
             Self::TooLate => (w.phone_too_late_heading, w.phone_too_late_text),
             Self::Confirming => (w.phone_confirming_heading, w.phone_confirming_text),
             Self::ScannedByOther => (w.scanned_by_other_heading, w.scanned_by_other_text),

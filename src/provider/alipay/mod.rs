@@ -29,8 +29,9 @@ use crate::order::{
 };
 use crate::provider::http;
 use crate::provider::{
-    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
-    PayerId, Provider, ProviderError, RefundDestination, RefundRequest, TradeRequest, TradeState,
+    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OTHER_PERSON, OauthError,
+    PayParameters, PayerId, Provider, ProviderError, RefundDestination, RefundRequest,
+    TradeRequest, TradeState,
 };
 use crate::random::Random;
 use client::{Client, Reply};
@@ -73,6 +74,7 @@ impl Connector {
             mode: settings.mode,
             h5: false,
             alipay_wap: settings.wap,
+            payer_identity: settings.payer_identity,
             checkout_origins,
         };
         Ok(Self {
@@ -119,6 +121,9 @@ fn made(
             .map_or(TradeAnswer::Unknown, |handle| TradeAnswer::Made {
                 handle: handle.into(),
             }),
+        Reply::Refused { code } if request.identity.is_some() && code.says_other_person() => {
+            refused(OTHER_PERSON)
+        }
         Reply::Refused { code } if code.proves_no_trade() => refused(code.as_str()),
         _ => TradeAnswer::Unknown,
     }

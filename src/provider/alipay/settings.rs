@@ -33,6 +33,8 @@ pub struct Settings {
     pub mode: CodeMode,
     /// `alipay_product = "wap"`: the WAP product inside Alipay too.
     pub wap: bool,
+    /// Does the contract allow `ext_user_info`?
+    pub payer_identity: bool,
     /// By the contract that was signed: `QR_CODE_OFFLINE` or `FACE_TO_FACE_PAYMENT`.
     pub precreate_product_code: String,
     /// How long one call may take in all.

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
 use crate::order::{Fen, OutTradeNo, RefundAnswer};
-use crate::provider::{PayerId, RefundRequest, Success, TradeRequest, TradeState};
+use crate::provider::{Identity, PayerId, RefundRequest, Success, TradeRequest, TradeState};
 use crate::provider::{beijing, texts};
 
 const SUBJECT_LIMIT: usize = 256;
@@ -25,9 +25,33 @@ struct Trade<'a> {
     buyer_open_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quit_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ext_user_info: Option<ExtUserInfo<'a>>,
 }
 
-fn trade<'a>(request: &TradeRequest, product_code: &'a str) -> Trade<'a> {
+/// Whoever must pay: the wallet of another person is refused.
+#[derive(Serialize)]
+struct ExtUserInfo<'a> {
+    name: &'a str,
+    cert_type: &'static str,
+    cert_no: &'a str,
+    need_check_info: &'static str,
+    fix_buyer: &'static str,
+}
+
+impl<'a> ExtUserInfo<'a> {
+    fn of(identity: &'a Identity) -> Self {
+        Self {
+            name: identity.name.expose_secret(),
+            cert_type: "IDENTITY_CARD",
+            cert_no: identity.id_number.expose_secret(),
+            need_check_info: "T",
+            fix_buyer: "T",
+        }
+    }
+}
+
+fn trade<'a>(request: &'a TradeRequest, product_code: &'a str) -> Trade<'a> {
     Trade {
         out_trade_no: request.out_trade_no.to_string(),
         total_amount: request.amount.to_yuan(),
@@ -38,6 +62,7 @@ fn trade<'a>(request: &TradeRequest, product_code: &'a str) -> Trade<'a> {
         buyer_id: None,
         buyer_open_id: None,
         quit_url: None,
+        ext_user_info: request.identity.as_ref().map(ExtUserInfo::of),
     }
 }
 
@@ -304,6 +329,12 @@ impl Code {
             "BIZ_PRODUCT_NOT_ALLOWED",
             "NOT_SUPPORT_PAYMENT_INST",
         ])
+    }
+
+    /// Refused because the buyer is not the person that the request names: before any trade, and equally
+    /// on each repetition.
+    pub fn says_other_person(&self) -> bool {
+        self.is(&["PAYER_UNMATCHED", "CUSTOMER_VALIDATE_ERROR"])
     }
 
     /// A close refused because the trade is no longer waiting: paid or closed, a query tells.

@@ -272,6 +272,14 @@ impl Client {
         }
     }
 
+    /// The keys, fetched first where none is known yet: somebody's data has to be encrypted for one.
+    pub async fn keys_to_seal_for(&self) -> Arc<KeyTable> {
+        if self.keys.table().newest(self.clock.now()).is_none() {
+            self.fetch_now_and_then("").await;
+        }
+        self.keys.table()
+    }
+
     /// Would [`Self::fetch_now_and_then`] do anything? Not while another fetch is under way: a flood of
     /// unknown serials must not become a queue of tasks.
     pub fn would_fetch(&self, serial: &str) -> bool {

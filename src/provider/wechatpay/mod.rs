@@ -29,8 +29,9 @@ use crate::order::{
 };
 use crate::provider::http::{self, Outcome};
 use crate::provider::{
-    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
-    PayerId, Provider, ProviderError, RefundDestination, RefundRequest, TradeRequest, TradeState,
+    AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OTHER_PERSON, OauthError,
+    PayParameters, PayerId, Provider, ProviderError, RefundDestination, RefundRequest,
+    TradeRequest, TradeState,
 };
 use crate::random::Random;
 use client::{Client, Reply};
@@ -77,6 +78,7 @@ impl Connector {
             mode: settings.mode,
             h5: settings.h5,
             alipay_wap: false,
+            payer_identity: settings.payer_identity,
             checkout_origins,
         };
         Ok(Self {
@@ -115,22 +117,40 @@ impl Provider for Connector {
     }
 
     async fn make_trade(&self, request: &TradeRequest) -> TradeAnswer {
+        const OPERATION: &str = "prepay";
         let settings = &self.client.settings;
-        let (path, body) = match wire::prepay(request, &settings.appid, &settings.mchid) {
+        let sealed = request.identity.is_some();
+        let table = if sealed {
+            self.client.keys_to_seal_for().await
+        } else {
+            self.client.keys.table()
+        };
+        let newest = table.newest(self.client.clock.now()).filter(|_| sealed);
+        if sealed && newest.is_none() {
+            // It may be there next time, and an earlier call may have had it: this proves nothing.
+            tracing::warn!(account = %self.account.id, "a payer's identity cannot be encrypted: no key of WeChat Pay's is known");
+            return TradeAnswer::Unknown;
+        }
+        let key = newest.map(|(_, key)| key);
+        let (path, body) = match wire::prepay(request, &settings.appid, &settings.mchid, key) {
             Ok(call) => call,
             Err(code) => return TradeAnswer::Refused { code: code.into() },
         };
-        match self
-            .client
-            .post("prepay", self.client.url(path), body)
-            .await
-        {
+        let url = self.client.url(path);
+        let reply = match newest {
+            Some((serial, _)) => self.client.post_sealed(OPERATION, url, body, serial).await,
+            None => self.client.post(OPERATION, url, body).await,
+        };
+        match reply {
             Reply::Done { status: 200, body } => serde_json::from_slice(&body)
                 .ok()
                 .and_then(|prepaid: wire::Prepaid| prepaid.handle(request.product))
                 .map_or(TradeAnswer::Unknown, |handle| TradeAnswer::Made {
                     handle: handle.into(),
                 }),
+            Reply::Refused { code } if sealed && code.says_other_person() => TradeAnswer::Refused {
+                code: OTHER_PERSON.into(),
+            },
             Reply::Refused { code } if code.proves_no_trade() => TradeAnswer::Refused {
                 code: code.as_str().into(),
             },

@@ -35,6 +35,8 @@ pub struct Settings {
     pub openid_base_url: String,
     pub mode: CodeMode,
     pub h5: bool,
+    /// Has the merchant the permission for `payer.identity`?
+    pub payer_identity: bool,
     /// How long one call may take in all.
     pub timeout: Duration,
 }

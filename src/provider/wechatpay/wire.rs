@@ -7,7 +7,7 @@ use crate::order::{Fen, OutTradeNo, Product, RefundAnswer};
 use crate::provider::beijing;
 use crate::provider::rsa::PublicKey;
 use crate::provider::{
-    RefundDestination, RefundNews, RefundRequest, Success, TradeRequest, TradeState,
+    Identity, RefundDestination, RefundNews, RefundRequest, Success, TradeRequest, TradeState,
 };
 use crate::provider::{http, texts};
 
@@ -40,7 +40,30 @@ struct Total {
 
 #[derive(Serialize)]
 struct Payer<'a> {
-    openid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<SealedIdentity>,
+}
+
+/// Real-name payment (`payer.identity`): the person whose wallet alone may pay.
+#[derive(Serialize)]
+struct SealedIdentity {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    number: String,
+    name: String,
+}
+
+impl SealedIdentity {
+    fn seal(identity: &Identity, key: &PublicKey) -> Option<Self> {
+        let sealed = |text: &SecretString| key.seal(text.expose_secret().as_bytes());
+        Some(Self {
+            kind: "IDCARD",
+            number: sealed(&identity.id_number)?,
+            name: sealed(&identity.name)?,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -56,17 +79,18 @@ struct H5Info {
 }
 
 /// The path and body of the order call, or the reason why none can be sent: nothing reaches WeChat
-/// then, so no trade exists.
+/// then, so no trade exists. `key`: whom an identity is encrypted for.
 pub fn prepay(
     request: &TradeRequest,
     appid: &str,
     mchid: &str,
+    key: Option<&PublicKey>,
 ) -> Result<(&'static str, String), &'static str> {
-    let (path, payer, scene_info) = match request.product {
+    let (path, openid, scene_info) = match request.product {
         Product::WechatJsapi => {
             let payer = request.payer.as_ref().ok_or("PAYER_MISSING")?;
             let openid = payer.0.expose_secret();
-            ("/v3/pay/transactions/jsapi", Some(Payer { openid }), None)
+            ("/v3/pay/transactions/jsapi", Some(openid), None)
         }
         Product::WechatNative => ("/v3/pay/transactions/native", None, None),
         Product::WechatH5 => {
@@ -84,6 +108,15 @@ pub fn prepay(
             return Err("PRODUCT_OF_ANOTHER_PROVIDER");
         }
     };
+    let identity = match &request.identity {
+        None => None,
+        Some(identity) => {
+            let key = key.ok_or("PLATFORM_KEY_MISSING")?;
+            Some(SealedIdentity::seal(identity, key).ok_or("PAYER_IDENTITY_TOO_LONG")?)
+        }
+    };
+    let has_payer = openid.is_some() || identity.is_some();
+    let payer = has_payer.then_some(Payer { openid, identity });
     let mut description = texts::clean(&request.subject, DESCRIPTION_LIMIT);
     if description.is_empty() {
         "缴费".clone_into(&mut description);
@@ -387,6 +420,12 @@ impl Code {
             "NOAUTH",
             "RULELIMIT",
         ])
+    }
+
+    /// The payer is not the person that the order names. WeChat Pay publishes no code for it; its
+    /// transfers to a named person are refused with this one.
+    pub fn says_other_person(&self) -> bool {
+        self.is(&["NAMEMISMATCH"])
     }
 
     pub fn says_paid(&self) -> bool {

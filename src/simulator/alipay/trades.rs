@@ -6,7 +6,7 @@ use super::{Done, Refused, members};
 use crate::order::Timestamp;
 use crate::simulator::books::{Product, State, Ticket, Trade};
 use crate::simulator::faults::{Fault, Rule};
-use crate::simulator::people::{Person, Wallet};
+use crate::simulator::people::{Person, RealName, Wallet};
 use crate::simulator::times;
 use crate::simulator::world::World;
 
@@ -112,6 +112,7 @@ pub(super) fn read_order(world: &World, product: Product, biz: &Biz<'_>) -> Resu
         return Err(invalid("notify_url"));
     }
     let time_expire = time_expire(world, biz, now)?;
+    let identity = named_buyer(biz)?;
     let mut parameters: Vec<String> = biz
         .object
         .iter()
@@ -134,6 +135,7 @@ pub(super) fn read_order(world: &World, product: Product, biz: &Biz<'_>) -> Resu
         closed_at: None,
         fingerprint: format!("{product:?} {}", parameters.join("&")),
         buyer: None,
+        identity,
         begun_at: None,
         trade_no: None,
         code: None,
@@ -141,6 +143,39 @@ pub(super) fn read_order(world: &World, product: Product, biz: &Biz<'_>) -> Resu
         refunds: Vec::new(),
         notices: Vec::new(),
     })
+}
+
+/// `ext_user_info`: the person who alone may pay, where it is to be checked.
+fn named_buyer(biz: &Biz<'_>) -> Result<Option<RealName>, Refused> {
+    let object = match biz.object.get("ext_user_info") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(object)) => object,
+        Some(_) => return Err(invalid("ext_user_info")),
+    };
+    let info = Biz {
+        object,
+        notify_url: None,
+        return_url: None,
+    };
+    let mut checks = false;
+    for name in ["need_check_info", "fix_buyer"] {
+        match info.text(name, 8)? {
+            None | Some("F") => {}
+            Some("T") => checks = true,
+            Some(_) => return Err(invalid(name)),
+        }
+    }
+    if !checks {
+        return Ok(None);
+    }
+    if info.needed("cert_type", 32)? != "IDENTITY_CARD" {
+        // The simulated people have no other papers.
+        return Err(invalid("cert_type"));
+    }
+    Ok(Some(RealName {
+        name: info.needed("name", 64)?.to_owned(),
+        id_number: info.needed("cert_no", 64)?.to_owned(),
+    }))
 }
 
 /// `time_expire` wins over `timeout_express`; three hours by default, fifteen days at most.

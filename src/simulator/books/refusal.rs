@@ -17,6 +17,8 @@ pub enum Refusal {
     Paid,
     #[error("商家订单信息有误，请重新下单支付（该订单属于另一个账号）")]
     OtherPayer,
+    #[error("付款账户实名信息与商户指定的付款人不一致")]
+    OtherPerson,
     #[error("请使用{}扫码", if *.0 == Wallet::Wechat { "微信" } else { "支付宝" })]
     OtherWallet(Wallet),
     #[error("支付未在订单有效期内开始")]
@@ -40,6 +42,7 @@ impl Refusal {
             Self::Closed => "closed",
             Self::Paid => "already_paid",
             Self::OtherPayer => "other_payer",
+            Self::OtherPerson => "other_person",
             Self::OtherWallet(_) => "other_wallet",
             Self::NotBegun => "not_begun",
             Self::NotPaid => "not_paid",

@@ -298,7 +298,7 @@ fn act(
     };
     let plain = |done: Done| (done, None);
     match route {
-        Route::Prepay(product) => orders::prepay(world, *product, &body()?).map(plain),
+        Route::Prepay(product) => orders::prepay(world, *product, &body()?, serial).map(plain),
         Route::Query(number) => {
             orders::query(world, &Which::OutTradeNo(number), mchid().as_deref(), rule).map(plain)
         }

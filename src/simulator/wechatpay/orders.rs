@@ -7,7 +7,7 @@ use super::{Done, Refused};
 use crate::order::Timestamp;
 use crate::simulator::books::{Product, State, Ticket, Trade};
 use crate::simulator::faults::{Fault, Rule};
-use crate::simulator::people::{Person, Wallet};
+use crate::simulator::people::{Person, RealName, Wallet};
 use crate::simulator::times;
 use crate::simulator::world::World;
 
@@ -16,7 +16,7 @@ const CODE_LIFE: i64 = 2 * 60 * MINUTE;
 const H5_LIFE: i64 = 5 * MINUTE;
 const LONGEST: i64 = 7 * 24 * 60 * MINUTE;
 
-const ORDER_MEMBERS: [&str; 14] = [
+const ORDER_MEMBERS: [&str; 15] = [
     "appid",
     "mchid",
     "description",
@@ -31,6 +31,7 @@ const ORDER_MEMBERS: [&str; 14] = [
     "scene_info",
     "settle_info",
     "limit_pay",
+    "payer",
 ];
 
 fn check_mchid(world: &World, fields: &Fields<'_>) -> Result<(), Refused> {
@@ -48,12 +49,13 @@ fn check_mchid(world: &World, fields: &Fields<'_>) -> Result<(), Refused> {
 }
 
 /// `POST /v3/pay/transactions/{native,jsapi,h5}`
-pub(super) fn prepay(world: &World, product: Product, body: &Value) -> Result<Done, Refused> {
-    let mut known = ORDER_MEMBERS.to_vec();
-    if product == Product::Jsapi {
-        known.push("payer");
-    }
-    let fields = Fields::body(body, &known)?;
+pub(super) fn prepay(
+    world: &World,
+    product: Product,
+    body: &Value,
+    serial: Option<&str>,
+) -> Result<Done, Refused> {
+    let fields = Fields::body(body, &ORDER_MEMBERS)?;
     check_mchid(world, &fields)?;
     let appid = fields.needed_text("appid", 32)?;
     if appid != world.options.wechat.appid {
@@ -74,14 +76,27 @@ pub(super) fn prepay(world: &World, product: Product, body: &Value) -> Result<Do
     amount.currency(false)?;
     let now = world.now();
     let time_expire = time_expire(&fields, now)?;
-    let buyer = match product {
+    let (buyer, payer) = match product {
         Product::Jsapi => {
             let payer = fields.required("payer", &["openid", "identity"])?;
             let openid = payer.needed_text("openid", 128)?;
-            Some(known_openid(world, openid)?)
+            (Some(known_openid(world, openid)?), Some(payer))
         }
-        _ => None,
+        _ => (None, fields.inner("payer", &["identity"])?),
     };
+    let identity = match &payer {
+        Some(payer) => named_person(world, payer, serial)?,
+        None => None,
+    };
+    if let (Some(buyer), Some(named)) = (&buyer, &identity)
+        && buyer.real_name() != *named
+    {
+        return Err(Refused::new(
+            403,
+            "NAME_MISMATCH",
+            "支付者实名信息与商户指定的付款人不一致",
+        ));
+    }
     if product == Product::H5 {
         let scene = fields.required(
             "scene_info",
@@ -103,7 +118,12 @@ pub(super) fn prepay(world: &World, product: Product, body: &Value) -> Result<Do
             )?
             .needed_text("type", 32)?;
     }
-    let fingerprint = format!("{product:?} {}", canonical(body));
+    let mut plain = body.clone();
+    if let Some(named) = &identity {
+        // Its ciphertext is another one each time.
+        plain["payer"]["identity"] = json!(named);
+    }
+    let fingerprint = format!("{product:?} {}", canonical(&plain));
     let trade = Trade {
         wallet: Wallet::Wechat,
         out_trade_no: out_trade_no.to_owned(),
@@ -120,6 +140,7 @@ pub(super) fn prepay(world: &World, product: Product, body: &Value) -> Result<Do
         closed_at: None,
         fingerprint,
         buyer: buyer.map(|person| person.id),
+        identity,
         begun_at: None,
         trade_no: None,
         code: None,
@@ -150,6 +171,43 @@ fn known_openid(world: &World, openid: &str) -> Result<Person, Refused> {
             person.wallet == Wallet::Wechat && person.openid(&world.options.wechat.appid) == openid
         })
         .ok_or_else(|| Refused::param("/payer/openid", &json!("***"), "无效的openid", "body"))
+}
+
+/// `payer.identity`: the person who alone may pay, sealed for the key that `Wechatpay-Serial` names.
+fn named_person(
+    world: &World,
+    payer: &Fields<'_>,
+    serial: Option<&str>,
+) -> Result<Option<RealName>, Refused> {
+    let Some(identity) = payer.inner("identity", &["type", "number", "name"])? else {
+        return Ok(None);
+    };
+    let kind = identity.needed_text("type", 32)?;
+    if kind != "IDCARD" {
+        // The simulated people have no other papers.
+        return Err(Refused::param(
+            "/payer/identity/type",
+            &json!(kind),
+            "不支持的证件类型",
+            "body",
+        ));
+    }
+    let open = |name: &str| {
+        let sealed = identity.needed_text(name, 1024)?;
+        let key_id = &world.options.wechat.platform_public_key_id;
+        world
+            .wechat
+            .open(key_id, serial.unwrap_or_default(), sealed)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| {
+                let field = format!("/payer/identity/{name}");
+                Refused::param(&field, &json!("***"), "解密失败", "body")
+            })
+    };
+    Ok(Some(RealName {
+        name: open("name")?,
+        id_number: open("number")?,
+    }))
 }
 
 /// The re-entry rules, then a fresh code.

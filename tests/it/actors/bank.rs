@@ -77,6 +77,7 @@ impl Bank {
                 application: application.into(),
                 mode: CodeMode::Unified,
                 h5: true,
+                payer_identity: false,
                 alipay_wap: false,
                 checkout_origins: Vec::new(),
             },

@@ -76,6 +76,7 @@ impl FakeProvider {
                 application: "wx8888888888888888".into(),
                 mode: CodeMode::Unified,
                 h5: true,
+                payer_identity: false,
                 alipay_wap: false,
                 checkout_origins: Vec::new(),
             },
@@ -893,6 +894,7 @@ pub fn new_order(id: OrderId, sealer: &Sealer) -> NewOrder {
         receipt_email: None,
         display_fields: Vec::new(),
         metadata: serde_json::Map::new(),
+        registrant: None,
     };
     let plain = serde_json::to_vec(&personal).unwrap();
     NewOrder {

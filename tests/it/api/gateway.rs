@@ -64,7 +64,7 @@ pub struct ScriptedProvider {
 }
 
 impl ScriptedProvider {
-    fn new(id: &str, wallet: Wallet, mode: CodeMode, h5: bool) -> Self {
+    fn new(id: &str, wallet: Wallet, mode: CodeMode, h5: bool, checks: bool) -> Self {
         Self {
             account: AccountSettings {
                 id: AccountId::new(id),
@@ -73,6 +73,7 @@ impl ScriptedProvider {
                 mode,
                 h5,
                 alipay_wap: false,
+                payer_identity: checks,
                 checkout_origins: Vec::new(),
             },
             trade: Mutex::new(TradeAnswer::Made {
@@ -222,6 +223,9 @@ pub struct Wishes {
     /// WeChat in phone browsers.
     pub h5: bool,
     pub refuse_duplicates: bool,
+    /// Whose providers check who pays.
+    pub checks_payers: Vec<Wallet>,
+    pub payer_must_be_registrant: bool,
     pub return_hosts: Vec<String>,
     /// `server.well_known_files`.
     pub well_known_files: Option<std::path::PathBuf>,
@@ -319,6 +323,7 @@ impl Gateway {
             Wallet::Wechat,
             mode,
             wishes.h5,
+            wishes.checks_payers.contains(&Wallet::Wechat),
         ));
         let unified = CodeMode::Unified;
         let alipay = Arc::new(ScriptedProvider::new(
@@ -326,6 +331,7 @@ impl Gateway {
             Wallet::Alipay,
             unified,
             false,
+            wishes.checks_payers.contains(&Wallet::Alipay),
         ));
         let providers = Providers::new([
             wechat.clone() as Arc<dyn Provider>,
@@ -636,6 +642,7 @@ async fn add_merchant(store: &dyn Store, sealer: &Sealer, n: u128, wishes: &Wish
                 DuplicatePolicy::Warn
             },
             masks: Masks::default(),
+            payer_must_be_registrant: wishes.payer_must_be_registrant,
             accounts: vec![
                 AccountId::new("school-wechat"),
                 AccountId::new("school-alipay"),

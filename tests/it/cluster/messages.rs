@@ -347,7 +347,7 @@ fn merchant_row() -> BoxedStrategy<Merchant> {
     let secret =
         (sealed(), option::of(at())).prop_map(|(sealed, until)| WebhookSecret { sealed, until });
     let lists = (vec(secret, 0..3), vec(text(), 0..3), vec(account(), 0..3));
-    (merchant(), words, lists, any::<[bool; 2]>(), at())
+    (merchant(), words, lists, any::<[bool; 3]>(), at())
         .prop_map(|(id, words, lists, flags, created_at)| Merchant {
             id,
             name: words.0,
@@ -366,6 +366,7 @@ fn merchant_row() -> BoxedStrategy<Merchant> {
             } else {
                 Masks::Strict
             },
+            payer_must_be_registrant: flags[2],
             accounts: lists.2,
             created_at,
         })

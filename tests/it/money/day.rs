@@ -131,6 +131,7 @@ fn providers(clock: &Arc<dyn Clock>) -> There {
         openid_base_url: origin.clone(),
         mode: CodeMode::Unified,
         h5: false,
+        payer_identity: false,
         timeout: wechatpay::Settings::TIMEOUT,
     };
     let by_alipay = alipay_side::Settings {
@@ -146,6 +147,7 @@ fn providers(clock: &Arc<dyn Clock>) -> There {
         oauth_base_url: origin,
         mode: CodeMode::Unified,
         wap: false,
+        payer_identity: false,
         precreate_product_code: alipay_side::Settings::PRECREATE_PRODUCT_CODE.to_owned(),
         timeout: alipay_side::Settings::TIMEOUT,
     };

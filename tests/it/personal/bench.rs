@@ -212,6 +212,7 @@ pub fn merchant(sealer: &Sealer) -> Merchant {
         return_hosts: Vec::new(),
         duplicate: DuplicatePolicy::Warn,
         masks: Masks::Standard,
+        payer_must_be_registrant: false,
         accounts: vec![account()],
         created_at: at(1),
     }

@@ -411,3 +411,48 @@ async fn certificate_mode_wants_both_numbers() {
     let number = format!("\"alipay_cert_sn\":\"{}\"", text(&keys["alipay_cert_sn"]));
     assert!(with.contains(&number), "{with}");
 }
+
+#[tokio::test]
+async fn only_the_named_person_pays() {
+    let world = World::open();
+    let named = json!({
+        "name": "王五", "cert_type": "IDENTITY_CARD", "cert_no": "650102200003120012",
+        "need_check_info": "T", "fix_buyer": "T",
+    });
+    let mut by_code = order("EP2026NAMED4");
+    by_code["ext_user_info"] = named.clone();
+    let body = world.alipay("alipay.trade.precreate", &by_code, &[]).await;
+    let scan = |user: &str| json!({ "content": text(&body["qr_code"]), "user": user });
+    let (status, refused) = world.control("/control/scan", &scan("zhaoliu")).await;
+    assert_eq!((status, &refused["error"]), (409, &json!("other_person")));
+    assert_eq!(world.control("/control/scan", &scan("wangwu")).await.0, 200);
+
+    // A buyer may be another one until the password.
+    let mut created = created(&world, "EP2026NAMED5", "zhaoliu");
+    created["ext_user_info"] = named.clone();
+    let body = world.alipay("alipay.trade.create", &created, &[]).await;
+    assert_eq!(body["code"], "10000", "{body}");
+    let pay = json!({ "out_trade_no": "EP2026NAMED5", "user": "zhaoliu" });
+    let (status, refused) = world.control("/control/pay", &pay).await;
+    assert_eq!((status, &refused["error"]), (409, &json!("other_person")));
+
+    // What is not to be checked is not; what is to be checked must be there.
+    for (member, value, sub_code) in [
+        ("cert_no", json!(""), "ACQ.INVALID_PARAMETER"),
+        ("cert_type", json!("PASSPORT"), "ACQ.INVALID_PARAMETER"),
+        ("fix_buyer", json!("yes"), "ACQ.INVALID_PARAMETER"),
+    ] {
+        let mut wrong = order("EP2026NAMED6");
+        wrong["ext_user_info"] = named.clone();
+        wrong["ext_user_info"][member] = value;
+        let body = world.alipay("alipay.trade.precreate", &wrong, &[]).await;
+        assert_eq!(body["sub_code"], sub_code, "{member}");
+    }
+    let mut unchecked = order("EP2026NAMED7");
+    unchecked["ext_user_info"] = json!({ "name": "王五" });
+    let body = world
+        .alipay("alipay.trade.precreate", &unchecked, &[])
+        .await;
+    let scan = json!({ "content": text(&body["qr_code"]), "user": "zhaoliu" });
+    assert_eq!(world.control("/control/scan", &scan).await.0, 200);
+}

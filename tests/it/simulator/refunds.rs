@@ -33,7 +33,7 @@ impl World {
     }
 
     /// Sealed as the documentation has it, for the platform's key.
-    fn sealed(&self, plain: &str) -> String {
+    pub(super) fn sealed(&self, plain: &str) -> String {
         let pem = text(&self.wechat["wechat_pay"]["public_key_pem"]);
         let key = PublicEncryptingKey::from_der(&der(pem)).unwrap();
         let key = OaepPublicEncryptingKey::new(key).unwrap();

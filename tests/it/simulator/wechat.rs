@@ -463,3 +463,87 @@ async fn oauth_codes_work_once_and_for_five_minutes() {
         .unwrap();
     assert_eq!(plain.status(), 200);
 }
+
+/// The members of `payer.identity`, sealed anew each time.
+fn identity(world: &World, name: &str, number: &str) -> Value {
+    json!({ "type": "IDCARD", "number": world.sealed(number), "name": world.sealed(name) })
+}
+
+#[tokio::test]
+async fn only_the_named_person_pays_with_jsapi() {
+    let world = World::open();
+    let handle = world.simulator.handle();
+    let order = |number: &str, user: &str| {
+        let mut order = world.native_order(number, "http://127.0.0.1:9");
+        let (_, openid) = handle.meet(Wallet::Wechat, user).unwrap();
+        order["payer"] = json!({
+            "openid": openid, "identity": identity(&world, "张三", "650102199901050014"),
+        });
+        order
+    };
+    let make = async |order: &Value| {
+        let (status, body) = world
+            .wechat("POST", "/v3/pay/transactions/jsapi", order)
+            .await;
+        (status, body["code"].as_str().map(str::to_owned))
+    };
+    let refused = make(&order("EP2026NAMED1", "lisi")).await;
+    assert_eq!(refused, (403, Some("NAME_MISMATCH".to_owned())));
+    assert!(handle.trade(Wallet::Wechat, "EP2026NAMED1").is_none());
+    // The same order again, under another ciphertext, is the same order; about another person it is not.
+    for _ in 0..2 {
+        assert_eq!(make(&order("EP2026NAMED1", "zhangsan")).await, (200, None));
+    }
+    let mut unnamed = order("EP2026NAMED1", "zhangsan");
+    unnamed["payer"].as_object_mut().unwrap().remove("identity");
+    let changed = make(&unnamed).await;
+    assert_eq!(changed, (403, Some("OUT_TRADE_NO_USED".to_owned())));
+    let mut unreadable = order("EP2026NAMED2", "zhangsan");
+    unreadable["payer"]["identity"]["name"] = json!("张三");
+    let refused = make(&unreadable).await;
+    assert_eq!(refused, (400, Some("PARAM_ERROR".to_owned())));
+    let pay = json!({ "out_trade_no": "EP2026NAMED1", "user": "zhangsan" });
+    assert_eq!(world.control("/control/pay", &pay).await.0, 200);
+}
+
+#[tokio::test]
+async fn only_the_named_person_pays_a_native_code() {
+    let world = World::open();
+    let (status, met) = world
+        .control(
+            "/control/users",
+            &json!({ "wallet": "wechat", "user": "somebody" }),
+        )
+        .await;
+    assert_eq!(status, 200);
+    let real = &met["real_name"];
+    let mut order = world.native_order("EP2026NAMED3", "http://127.0.0.1:9");
+    order["payer"] = json!({
+        "identity": identity(&world, text(&real["name"]), text(&real["id_number"])),
+    });
+    let (status, body) = world
+        .wechat("POST", "/v3/pay/transactions/native", &order)
+        .await;
+    assert_eq!(status, 200, "{body}");
+    let code = text(&body["code_url"]);
+    for user in ["zhangsan", "lisi"] {
+        let scan = json!({ "content": code, "user": user });
+        let (status, refused) = world.control("/control/scan", &scan).await;
+        assert_eq!((status, &refused["error"]), (409, &json!("other_person")));
+    }
+    let token = code.rsplit('=').next().unwrap();
+    let page = world
+        .client
+        .get(world.at(&format!("/wallet/pay?token={token}&user=lisi")))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(page.status(), 409);
+    assert!(page.text().await.unwrap().contains("实名"));
+    // Nobody was bound by their tries.
+    let pay = json!({ "out_trade_no": "EP2026NAMED3", "user": "somebody" });
+    let (status, trade) = world.control("/control/pay", &pay).await;
+    assert_eq!((status, &trade["captured"]), (200, &json!(12850)));
+    // The books tell what they always told.
+    assert!(!trade.to_string().contains(text(&real["id_number"])));
+}

@@ -9,8 +9,8 @@ use enrollpay::order::{
 };
 use enrollpay::sealing::{BodyDigest, Sealed, TokenHash};
 use enrollpay::store::{
-    Actor, DeliveryState, Fence, Item, MaskedPayer, OrderSnapshot, OrderWrite, OutboxEntry,
-    PayerIdentity, TimelineEntry, Transaction, Write,
+    Actor, DeliveryState, Fence, Item, MaskedPayer, MaskedRegistrant, OrderSnapshot, OrderWrite,
+    OutboxEntry, PayerIdentity, TimelineEntry, Transaction, Write,
 };
 use ulid::Ulid;
 
@@ -95,6 +95,12 @@ pub fn snapshot(n: u32) -> OrderSnapshot {
         payer_identity: PayerIdentity::None,
         payer_masked: MaskedPayer {
             name: Some("测*".to_owned()),
+            registrant: Some(MaskedRegistrant {
+                name: Some("报*".to_owned()),
+                id_number: None,
+                phone: None,
+                differs: true,
+            }),
             ..MaskedPayer::default()
         },
         payer_index: u128::MAX - u128::from(n),
@@ -102,7 +108,9 @@ pub fn snapshot(n: u32) -> OrderSnapshot {
         late_grace_seconds: 0,
         return_url: None,
         hash: "hash".to_owned(),
-        field_hashes: vec![("amount".to_owned(), "hash".to_owned())],
+        field_hashes: ["amount", "registrant.name"]
+            .map(|name| (name.to_owned(), "hash".to_owned()))
+            .to_vec(),
         possible_duplicate: None,
         has_display_fields: false,
     }

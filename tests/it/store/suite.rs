@@ -768,6 +768,7 @@ fn merchant(n: u32) -> Merchant {
         return_hosts: vec!["school.example".to_owned()],
         duplicate: DuplicatePolicy::Warn,
         masks: Masks::Strict,
+        payer_must_be_registrant: true,
         accounts: vec![AccountId::new("school-wechat")],
         created_at: at(1),
     }

@@ -13,7 +13,8 @@ pub fn trade_number(order: &str, attempt: u64) -> String {
 }
 
 impl Simulators {
-    async fn lever(&self, path: &str, body: &Value) -> (u16, Value) {
+    /// Pulls a lever: status and answer.
+    pub async fn lever(&self, path: &str, body: &Value) -> (u16, Value) {
         let answer = self
             .client
             .post(format!("{}/control/{path}", self.origin))

@@ -62,6 +62,7 @@ fn merchant(url: String) -> Merchant {
         return_hosts: Vec::new(),
         duplicate: DuplicatePolicy::Warn,
         masks: Masks::default(),
+        payer_must_be_registrant: false,
         accounts: Vec::new(),
         created_at: sample::START,
     }

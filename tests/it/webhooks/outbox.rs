@@ -76,6 +76,7 @@ impl Outbox {
             return_hosts: Vec::new(),
             duplicate: DuplicatePolicy::Warn,
             masks: Masks::default(),
+            payer_must_be_registrant: false,
             accounts: Vec::new(),
             created_at: Timestamp::default(),
         });
