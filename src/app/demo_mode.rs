@@ -246,6 +246,7 @@ async fn demo_merchant(
     let changes = MerchantChanges {
         help_payment: Some(help_payment.to_owned()),
         help_fee: Some(help_fee.to_owned()),
+        payer_must_be_registrant: Some(school == School::Language),
         ..MerchantChanges::default()
     };
     let merchant_id = merchant["merchant_id"].as_str().unwrap_or_default();
