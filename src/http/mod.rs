@@ -19,6 +19,7 @@ pub mod openapi;
 pub mod problem;
 pub mod qr;
 pub mod queries;
+pub mod receipts;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;

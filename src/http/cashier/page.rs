@@ -20,7 +20,7 @@ use crate::http::words::{Words, fill};
 use crate::order::{CodeMode, Order, Wallet};
 use crate::provider::Providers;
 use crate::sealing::{TokenKind, token_hash};
-use crate::store::{DisplayField, Merchant, StoredOrder};
+use crate::store::{DisplayField, Item, Merchant, OrderSnapshot, StoredOrder};
 use crate::view::{PERSONAL_SLOT, open_personal};
 
 /// What surrounds every page of the student's side.
@@ -62,6 +62,17 @@ pub struct ItemLine {
     pub name: String,
     pub note: String,
     pub fee: String,
+}
+
+/// The items of an order as they are shown.
+pub fn item_lines(snapshot: &OrderSnapshot) -> Vec<ItemLine> {
+    let line = |item: &Item| ItemLine {
+        code: item.code.clone().unwrap_or_default(),
+        name: item.name.clone(),
+        note: item.note.clone().unwrap_or_default(),
+        fee: item.amount.to_yuan(),
+    };
+    snapshot.items.iter().map(line).collect()
 }
 
 /// A button of a phone.
@@ -164,16 +175,7 @@ impl<'a> Page<'a> {
         for field in from.display_fields {
             facts.push((field.label.clone(), field.value.clone()));
         }
-        let items: Vec<ItemLine> = snapshot
-            .items
-            .iter()
-            .map(|item| ItemLine {
-                code: item.code.clone().unwrap_or_default(),
-                name: item.name.clone(),
-                note: item.note.clone().unwrap_or_default(),
-                fee: item.amount.to_yuan(),
-            })
-            .collect();
+        let items = item_lines(snapshot);
         let has_codes = items.iter().any(|item| !item.code.is_empty());
         let has_notes = items.iter().any(|item| !item.note.is_empty());
         let (count_before, count_after) = w
