@@ -302,16 +302,16 @@ words! {
     mark_back: "已退款", "REFUNDED";
     mark_around: "电子缴费凭证", "PAYMENT RECEIPT";
     not_a_seal: "系统标记，非公章", "A mark of this system, not an official seal";
-    not_fiscal: "本凭证用于证明缴费结果，不能代替财政票据或发票", "It shows that the fee was paid; it takes no fiscal receipt's or invoice's place";
+    not_fiscal: "本凭证用于证明缴费结果，不能代替财政票据或发票", "It proves the payment; it does not replace a fiscal receipt or an invoice";
     verify_by: "扫码或打开网址核验真伪", "Scan or open to check that it is real";
     verify_heading: "凭证核验", "Check a receipt";
     verify_text: "请输入凭证上的编号和核验码，或直接扫描凭证上的二维码", "Enter the number and the check code of the receipt, or scan its code";
     verify_go: "核验", "Check";
-    verified_heading: "与凭证一致", "It agrees with the receipt";
-    verified_text: "该凭证由本系统出具。请逐项核对以下内容与您手中的凭证是否相同", "This receipt is ours. Compare each line with the one that you hold";
+    verified_heading: "与凭证一致", "The receipt is real";
+    verified_text: "该凭证由本系统出具。请逐项核对以下内容与您手中的凭证是否相同", "We issued it. Compare each line here with the receipt that you hold";
     verified_at: "核验时间", "Checked at";
     no_receipt_heading: "查无此凭证", "No such receipt";
-    no_receipt_text: "请核对编号和核验码。如与凭证上的相同，该凭证不是本系统出具的", "Look at number and code again. If they are as printed, the receipt is not ours";
+    no_receipt_text: "请核对编号和核验码。如与凭证上的相同，该凭证不是本系统出具的", "Check the number and the code. If they are as printed, we did not issue this receipt";
     verify_another: "核验另一张凭证", "Check another receipt";
 
     // Help: what the phone says, and what to do.

@@ -11,10 +11,10 @@ let gateway;
 before(async () => ([browser, gateway] = await Promise.all([launch(), serve()])));
 after(() => Promise.all([browser?.close(), gateway?.stop()]));
 
-/** A paid order of the demo school, and the address of its cashier. */
-async function paid() {
+/** A paid order of the demo school: a registration's, or the one at this cashier. */
+async function paid(waiting) {
   const phone = await person(browser, { phone: true });
-  const { cashier } = await order(gateway);
+  const cashier = waiting ?? (await order(gateway)).cashier;
   const page = await inWallet(phone, gateway.simulator, "wangwu", cashier);
   await page.locator("#ways button").filter({ visible: true }).first().click();
   await heading(page, "请确认缴费信息");
@@ -123,6 +123,7 @@ test("one page of paper, with what came after the payment", async () => {
     (await call(gateway, "GET", `/v1/orders/${id}`)).refund_status === "partial", 45_000);
   const page = await visit(desk, cashier);
   await says(page, "#payment", "6501012600000123");
+  await picture(page, "cashier-with-receipt");
   await page.goto(address);
   await says(page, ".back", "退款后实缴");
   await says(page, ".fiscal", "6501012600000123");
@@ -140,5 +141,24 @@ test("one page of paper, with what came after the payment", async () => {
     // A4, in points.
     assert.match(pdf.toString("latin1"), /MediaBox\s*\[0 0 59[45](\.\d+)? 84[12](\.\d+)?\]/);
   }
+  innocent(desk);
+});
+
+test("a long receipt is printed smaller, and still on one page", async () => {
+  const desk = await person(browser);
+  const items = Array.from({ length: 24 }, (_, index) => ({
+    code: String(24 + index).padStart(5, "0"), name: `第${index + 1}门课程报考费`, note: "2021年04月01日 上午", amount: 3500,
+  }));
+  const { cashier_url: cashier } = await call(gateway, "POST", "/v1/orders", {
+    merchant_order_no: "LONG-1", subject: "2021年4月自学考试报考费", items, amount: 24 * 3500, currency: "CNY",
+    payer: { ref: "L-1", name: "测试考生", id_number: "650102200001010011" },
+  });
+  const { receipt_url: address } = await paid(cashier);
+  const page = await visit(desk, address);
+  await says(page, ".capitals", "捌佰肆拾元整");
+  await page.emulateMedia({ media: "print" });
+  await page.setViewportSize({ width: 688, height: 1032 });
+  await picture(page, "receipt-print-long");
+  assert.equal(pagesOf(await page.pdf({ preferCSSPageSize: true })), 1);
   innocent(desk);
 });

@@ -618,9 +618,11 @@ mod tests {
     #[test]
     fn static_files_keep_their_budgets() {
         let css = gzipped(include_bytes!("../../../static/student.css"));
+        let receipt = gzipped(include_bytes!("../../../static/receipt.css"));
         let cashier = gzipped(include_bytes!("../../../static/cashier.js"));
         let scan = gzipped(include_bytes!("../../../static/scan.js"));
-        assert!(css <= 5 * 1024, "css: {css} bytes");
+        // A receipt needs both.
+        assert!(css + receipt <= 5 * 1024, "css: {css} + {receipt} bytes");
         assert!(cashier <= 7 * 1024, "cashier.js: {cashier} bytes");
         assert!(scan <= 7 * 1024, "scan.js: {scan} bytes");
     }

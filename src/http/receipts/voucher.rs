@@ -19,7 +19,7 @@ use crate::sealing::TokenKind;
 use crate::store::StoredOrder;
 
 /// More items than these are printed smaller, so that they stay on one page as long as they can.
-const MANY_ITEMS: usize = 12;
+const MANY_ITEMS: usize = 8;
 
 /// The fiscal e-receipt, told.
 struct Fiscal {
