@@ -57,7 +57,7 @@ fn write_whole(text: &mut String, number: u64) {
         match place {
             0 => {}
             _ if place % 8 == 0 => text.push('亿'),
-            _ if place % 4 == 0 && above % 10_000 != 0 => text.push('万'),
+            _ if place % 4 == 0 && !above.is_multiple_of(10_000) => text.push('万'),
             _ => {}
         }
     }
