@@ -14,6 +14,7 @@ use super::times::Zone;
 use super::visitor::{App, PAGE_POLICY, Visitor, html, zone};
 use crate::http::Deps;
 use crate::http::assets;
+use crate::http::merchant as orders;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal;
 use crate::http::words::{Words, fill};
@@ -330,11 +331,7 @@ pub async fn find_by(
         .await
         .map_err(|error| refusal::store_failed(&error))?
         .ok_or_else(Problem::not_found)?;
-    deps.orders
-        .read(target.order)
-        .await
-        .map_err(|error| refusal::unanswered(&error, &deps.view()))?
-        .ok_or_else(Problem::not_found)
+    orders::read(deps, target.order).await
 }
 
 fn demo_wallet_url(deps: &Deps) -> Option<&str> {

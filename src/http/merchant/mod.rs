@@ -51,7 +51,7 @@ async fn own_order(
     }
 }
 
-async fn read(deps: &Deps, id: OrderId) -> Result<Arc<StoredOrder>, Problem> {
+pub(super) async fn read(deps: &Deps, id: OrderId) -> Result<Arc<StoredOrder>, Problem> {
     deps.orders
         .read(id)
         .await

@@ -5,7 +5,7 @@ use crate::http::cashier::times::Zone;
 use crate::http::problem::Problem;
 use crate::http::refusal;
 use crate::http::words::Words;
-use crate::order::{Capture, Fen, Order, OrderId, RefundStanding};
+use crate::order::{Capture, Fen, Order, RefundStanding};
 use crate::store::{MaskedPayer, Merchant, StoredOrder};
 use crate::view::PERSONAL_SLOT;
 
@@ -141,13 +141,4 @@ pub fn grouped(code: &str) -> String {
         .map(|group| group.iter().collect())
         .collect();
     groups.join("-")
-}
-
-/// The order that a number stands for.
-pub async fn read(deps: &Deps, id: OrderId) -> Result<std::sync::Arc<StoredOrder>, Problem> {
-    deps.orders
-        .read(id)
-        .await
-        .map_err(|error| refusal::unanswered(&error, &deps.view()))?
-        .ok_or_else(Problem::not_found)
 }

@@ -7,9 +7,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
 use subtle::ConstantTimeEq as _;
 
-use super::told::{Told, masks, merchant, read};
+use super::told::{Told, masks, merchant};
 use crate::http::cashier::page::{Frame, trouble};
 use crate::http::cashier::visitor::{PAGE_POLICY, Visitor, html, zone};
+use crate::http::merchant as orders;
 use crate::http::problem::{Code, Problem};
 use crate::http::words::Words;
 use crate::http::{Deps, assets};
@@ -161,7 +162,7 @@ async fn known(deps: &Deps, visitor: &Visitor, number: &str, code: &str) -> Resu
     if !bool::from(ours.as_bytes().ct_eq(code.as_bytes())) {
         return Err(Problem::not_found());
     }
-    let stored = read(deps, order).await?;
+    let stored = orders::read(deps, order).await?;
     let payment = stored.order.payment().ok_or_else(Problem::not_found)?;
     let merchant = merchant(deps, &stored).await?;
     let zone = zone(deps);
