@@ -231,7 +231,25 @@ impl Sealer {
         );
         URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16])
     }
+
+    /// What proves that a receipt with this number is ours: 60 bits as [`CHECK_CODE_LENGTH`] figures and
+    /// capitals, so that a person can type them. Derived like a token, and kept nowhere.
+    pub fn check_code(&self, number: &str) -> String {
+        let tag = hmac_of(&self.keys.token, &[b"verify", number.as_bytes(), b"0"]);
+        let bits = first_128(tag.as_ref());
+        (1..=CHECK_CODE_LENGTH)
+            .filter_map(|place| {
+                let value = usize::try_from(bits >> (128 - 5 * place) & 31).ok()?;
+                Some(char::from(*CHECK_CODE_SIGNS.get(value)?))
+            })
+            .collect()
+    }
 }
+
+/// The signs of a check code: no letter that looks like a figure.
+const CHECK_CODE_SIGNS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Signs of a check code.
+pub const CHECK_CODE_LENGTH: usize = 12;
 
 /// The hash under which a token is found.
 pub fn token_hash(kind: TokenKind, token: &str) -> TokenHash {
@@ -321,6 +339,26 @@ mod tests {
             sealer(&[(9, [9; 32])]).body_digest(b"x")
         );
         assert_ne!(both.body_digest(b"x"), both.body_digest(b"y"));
+    }
+
+    #[test]
+    fn a_check_code_is_of_one_number_and_one_key() {
+        let sealer = sealer(&[(1, [3; 32])]);
+        let code = sealer.check_code("01KAH8Z6D0W2F4M6P8R0T2V4X6");
+        assert_eq!(code.len(), CHECK_CODE_LENGTH);
+        assert!(
+            code.bytes().all(|sign| CHECK_CODE_SIGNS.contains(&sign)),
+            "{code}"
+        );
+        assert_eq!(code, sealer.check_code("01KAH8Z6D0W2F4M6P8R0T2V4X6"));
+        assert_ne!(code, sealer.check_code("01KAH8Z6D0W2F4M6P8R0T2V4X7"));
+        let other = Sealer::new(
+            &[(1, [3; 32])],
+            &[1; 32],
+            &[9; 32],
+            Arc::new(SeededRandom::new(7)),
+        );
+        assert_ne!(code, other.check_code("01KAH8Z6D0W2F4M6P8R0T2V4X6"));
     }
 
     #[test]

@@ -52,6 +52,26 @@ impl View {
         self.sealer.token(TokenKind::Receipt, &order.to_string(), 0)
     }
 
+    /// The page of a paid order's receipt.
+    pub fn receipt_url(&self, order: OrderId) -> String {
+        format!("{}/receipts/{}", self.public_url, self.receipt_token(order))
+    }
+
+    /// What stands beside a receipt's number, the order's ULID, and proves it.
+    pub fn check_code(&self, order: OrderId) -> String {
+        self.sealer.check_code(&order.ulid().to_string())
+    }
+
+    /// Where anybody checks a receipt.
+    pub fn verify_url(&self, order: OrderId) -> String {
+        format!(
+            "{}/verify/{}/{}",
+            self.public_url,
+            order.ulid(),
+            self.check_code(order)
+        )
+    }
+
     pub fn cashier_url(&self, order: OrderId) -> String {
         format!("{}/pay/{}", self.public_url, self.pay_token(order))
     }
@@ -128,13 +148,7 @@ impl View {
             .attempts
             .last()
             .map(|attempt| self.attempt(order, attempt));
-        let receipt_url = (order.status() == Status::Paid).then(|| {
-            format!(
-                "{}/receipts/{}",
-                self.public_url,
-                self.receipt_token(order.id)
-            )
-        });
+        let receipt_url = (order.status() == Status::Paid).then(|| self.receipt_url(order.id));
         // An actor may remember an order with its payer for a while after the erasure.
         let masked = personal.map(|_| &snapshot.payer_masked);
         let registrant = masked
@@ -177,6 +191,11 @@ impl View {
             "attempt": attempt,
             "payment": payment.map(|capture| self.payment(capture)),
             "receipt_url": receipt_url,
+            "fiscal_receipt": order.fiscal_receipt.as_ref().map(|receipt| json!({
+                "number": receipt.number,
+                "url": receipt.url,
+                "issued_at": self.time(receipt.issued_at),
+            })),
             "surplus": order.captures.iter().filter_map(refunds::surplus).collect::<Vec<_>>(),
             "refunds": self.merchants_refunds(order),
             "possible_duplicate": snapshot.possible_duplicate,

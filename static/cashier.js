@@ -146,7 +146,11 @@
     for (const wallet of ["alipay", "wechat"]) show(`pick-${wallet}`, next.wallets.includes(wallet));
     show("query", next.query);
     show("cancel", next.cancel);
-    voucher(next.voucher);
+    paid(next.payment);
+    for (const [id, href] of [["receipt", next.receipt && next.receipt + query], ["fiscal", next.fiscal]]) {
+      show(id, href);
+      if (href) $(id).href = href;
+    }
     if (changed) {
       document.title = `${next.heading} - ${words.service}`;
       if (next.announce !== "none") say(`${next.heading}. ${next.text}`, next.announce === "assertive");
@@ -164,12 +168,11 @@
     $("pay").toggleAttribute("data-quiet", panel.remaining_ms !== null);
   }
 
-  function voucher(lines) {
-    show("voucher", lines.length);
-    show("print", lines.length);
+  function paid(lines) {
+    show("payment", lines.length);
     if (!lines.length) return;
     put("sum-label", words.amount_paid);
-    $("voucher-lines").replaceChildren(
+    $("payment-lines").replaceChildren(
       ...lines.map(([label, value]) => {
         const row = document.createElement("div");
         for (const [kind, text] of [["dt", label], ["dd", value]]) {
@@ -387,7 +390,6 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button");
     if (!button) return;
-    if (button.id === "print") print();
     if (button.dataset.copy && navigator.clipboard) {
       await navigator.clipboard.writeText(button.dataset.copy);
       const label = button.textContent;

@@ -178,6 +178,7 @@ impl World {
                 _ => Mark::RefundPartial,
             }),
             Event::RefundFailed { .. } => self.hit(Mark::RefundMerchantFailed),
+            Event::ReceiptIssued { .. } => self.hit(Mark::ReceiptIssued),
             Event::RefundRequested { tries: 0, .. } => self.hit(Mark::RefundWaitsTurn),
             Event::RefundRenewed { .. } => self.hit(Mark::RefundRenewed),
             Event::MismatchSettled { by, .. } => self.hit(match by {

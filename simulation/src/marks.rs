@@ -106,6 +106,7 @@ marks! {
     SettledOutside => "odd capture settled outside",
     SettledRefund => "odd capture refunded by two people",
     SettlementRefused => "settlement refused: the second person wants another way",
+    ReceiptIssued => "fiscal receipt issued",
     ClosedAtDeadline => "order closed at its deadline",
     StuckClosing => "closing called for a person",
     // Notices.

@@ -98,6 +98,17 @@ impl World {
                 let refund = RefundId::from_ulid(self.dice.ulid());
                 self.ask(index, settle(second, 8, refund));
             }
+            // The school's registrar has the fiscal receipt, and may send it before anything is paid.
+            if order.fiscal_receipt.is_none() {
+                self.ask(
+                    index,
+                    Command::IssueReceipt {
+                        number: format!("F{index}").into(),
+                        url: "https://fiscal.example/receipt".into(),
+                        issued_at: None,
+                    },
+                );
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) const fn command_name(command: &Command) -> &'static str {
         Command::RetryRefund { .. } => "retry_refund",
         Command::RepairRefund { .. } => "repair_refund",
         Command::SettleMismatch { .. } => "settle_mismatch",
+        Command::IssueReceipt { .. } => "issue_receipt",
         Command::ForeignRefund(_) => "foreign_refund",
         Command::Tick => "tick",
     }
@@ -78,6 +79,7 @@ const fn event_name(event: &Event) -> &'static str {
         Event::MismatchSettled { .. } => "mismatch_settled",
         Event::MismatchRefunded { .. } => "mismatch_refunded",
         Event::MismatchRefundFailed { .. } => "mismatch_refund_failed",
+        Event::ReceiptIssued { .. } => "receipt_issued",
         Event::AttentionRaised { .. } => "attention_raised",
     }
 }

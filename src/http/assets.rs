@@ -16,7 +16,7 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 4] = [
+const ASSETS: [Asset; 6] = [
     Asset {
         name: "student.css",
         media_type: "text/css; charset=utf-8",
@@ -33,6 +33,16 @@ const ASSETS: [Asset; 4] = [
         bytes: include_bytes!("../../static/scan.js"),
     },
     Asset {
+        name: "receipt.css",
+        media_type: "text/css; charset=utf-8",
+        bytes: include_bytes!("../../static/receipt.css"),
+    },
+    Asset {
+        name: "receipt.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("../../static/receipt.js"),
+    },
+    Asset {
         name: "icon.svg",
         media_type: "image/svg+xml",
         bytes: include_bytes!("../../static/icon.svg"),
@@ -40,8 +50,8 @@ const ASSETS: [Asset; 4] = [
 ];
 
 /// The hashed names, in the order of `ASSETS`.
-fn hashed() -> &'static [String; 4] {
-    static NAMES: OnceLock<[String; 4]> = OnceLock::new();
+fn hashed() -> &'static [String; 6] {
+    static NAMES: OnceLock<[String; 6]> = OnceLock::new();
     NAMES.get_or_init(|| {
         ASSETS.each_ref().map(|asset| {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, asset.bytes);
@@ -88,7 +98,14 @@ mod tests {
 
     #[test]
     fn every_name_used_exists() {
-        for name in ["student.css", "cashier.js", "scan.js", "icon.svg"] {
+        for name in [
+            "student.css",
+            "cashier.js",
+            "scan.js",
+            "receipt.css",
+            "receipt.js",
+            "icon.svg",
+        ] {
             assert_ne!(href(name), format!("/static/{name}"));
         }
     }

@@ -18,6 +18,7 @@ pub mod merchant;
 pub mod openapi;
 pub mod problem;
 pub mod queries;
+pub mod receipts;
 pub mod refusal;
 pub mod request_id;
 pub mod routes;

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::merchant::{
-    cancel, create_order, create_refund, list_events, list_orders, list_refunds, query, read_order,
-    read_refund, reconciliations, resend_event, start_attempt, timeline,
+    cancel, create_order, create_refund, fiscal_receipt, list_events, list_orders, list_refunds,
+    query, read_order, read_refund, reconciliations, resend_event, start_attempt, timeline,
 };
 use super::problem::{CATALOGUE, FieldError};
 
@@ -48,6 +48,7 @@ pub use refunds::{
         create_refund::create_refund,
         list_refunds::list_refunds,
         read_refund::read_refund,
+        fiscal_receipt::issue_fiscal_receipt,
         timeline::read_timeline,
         reconciliations::read_reconciliation,
         list_events::list_events,
@@ -117,6 +118,7 @@ fn document() -> Value {
         "DisplayField",
         "StartAttempt",
         "NewRefund",
+        "NewFiscalReceipt",
     ] {
         document["components"]["schemas"][name]["additionalProperties"] = json!(false);
     }
@@ -394,7 +396,10 @@ pub struct OrderBody {
     /// The newest attempt.
     attempt: Option<AttemptBody>,
     payment: Option<PaymentBody>,
+    /// The payment voucher's page, to show and to print, from the payment on.
     receipt_url: Option<String>,
+    /// The last one that you sent.
+    fiscal_receipt: Option<FiscalReceiptBody>,
     /// Money that the order did not owe, and its way back.
     surplus: Vec<SurplusBody>,
     /// What you gave back of the payment, in the order you asked for it.
@@ -499,6 +504,40 @@ pub struct SurplusBody {
     refund: String,
     #[schema(inline)]
     status: refunds::RefundStatus,
+}
+
+/// A fiscal e-receipt (财政电子票据) of your own system.
+#[derive(ToSchema)]
+#[schema(as = FiscalReceipt)]
+pub struct FiscalReceiptBody {
+    number: String,
+    #[schema(format = "uri")]
+    url: String,
+    #[schema(format = "date-time")]
+    issued_at: String,
+}
+
+#[derive(ToSchema)]
+#[schema(as = NewFiscalReceipt)]
+pub struct NewFiscalReceiptBody {
+    /// Letters, digits and _ - . : /
+    #[schema(
+        max_length = 64,
+        min_length = 1,
+        pattern = "^[A-Za-z0-9_.:/-]+$",
+        example = "6501012600000123"
+    )]
+    number: String,
+    /// Where the payer can see it: https.
+    #[schema(
+        max_length = 2048,
+        format = "uri",
+        example = "https://czpj.example.gov.cn/check?number=6501012600000123"
+    )]
+    url: String,
+    /// RFC 3339 with an offset; without it, when you first sent it.
+    #[schema(format = "date-time")]
+    issued_at: Option<String>,
 }
 
 #[derive(ToSchema)]

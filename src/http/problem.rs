@@ -126,6 +126,9 @@ catalogue! {
     TooManyAttempts "too_many_attempts" 409 "Too many attempts"
         "The order has had as many attempts as an order can have."
         "Create another order.";
+    NotPaid "not_paid" 409 "Not paid"
+        "The order is not paid, so there can be no receipt of it."
+        "Wait for order.paid, then send the fiscal receipt.";
     NotRefundable "not_refundable" 409 "Not refundable"
         "The order has no payment that could be given back."
         "Read the order: only a paid one can be refunded. Surplus goes back by itself.";

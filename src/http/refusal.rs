@@ -9,14 +9,8 @@ use crate::view::View;
 /// A refused command, said to whoever asked for it.
 pub fn refused(refusal: &Refusal, stored: &StoredOrder, view: &View, now: Timestamp) -> Problem {
     let problem = match refusal {
-        Refusal::AlreadyPaid => {
-            let url = format!(
-                "{}/receipts/{}",
-                view.public_url,
-                view.receipt_token(stored.order.id)
-            );
-            Problem::new(Code::AlreadyPaid, "The order is paid.").with("receipt_url", url)
-        }
+        Refusal::AlreadyPaid => Problem::new(Code::AlreadyPaid, "The order is paid.")
+            .with("receipt_url", view.receipt_url(stored.order.id)),
         Refusal::OrderClosed => Problem::new(Code::OrderClosed, "The order is closed."),
         Refusal::CancelPending => Problem::new(
             Code::CancelPending,
@@ -73,6 +67,10 @@ pub fn refused(refusal: &Refusal, stored: &StoredOrder, view: &View, now: Timest
         Refusal::TooManyAttempts => Problem::new(
             Code::TooManyAttempts,
             "The order has had as many attempts as an order can have.",
+        ),
+        Refusal::NotPaid => Problem::new(
+            Code::NotPaid,
+            "Expected an order that is paid; this one is not, so there is no receipt of it.",
         ),
         Refusal::NotRefundable => Problem::new(
             Code::NotRefundable,

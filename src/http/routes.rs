@@ -9,6 +9,7 @@ use super::limits::Limiters;
 use super::merchant::cancel::cancel_order;
 use super::merchant::create_order::create_order;
 use super::merchant::create_refund::create_refund;
+use super::merchant::fiscal_receipt::issue_fiscal_receipt;
 use super::merchant::list_events::list_events;
 use super::merchant::list_orders::list_orders;
 use super::merchant::list_refunds::list_refunds;
@@ -19,7 +20,9 @@ use super::merchant::reconciliations::read_reconciliation;
 use super::merchant::resend_event::resend_event;
 use super::merchant::start_attempt::start_attempt;
 use super::merchant::timeline::read_timeline;
-use super::{Deps, assets, callbacks, cashier, docs, edge, openapi, problem, scan, well_known};
+use super::{
+    Deps, assets, callbacks, cashier, docs, edge, openapi, problem, receipts, scan, well_known,
+};
 
 /// One address and what it answers to.
 pub struct Address {
@@ -77,6 +80,11 @@ pub fn merchant_api() -> Vec<Address> {
             "/v1/orders/{id}/refunds/{refund_id}",
             "GET",
             vec![get().to(read_refund)],
+        ),
+        address(
+            "/v1/orders/{id}/fiscal_receipt",
+            "POST",
+            vec![post().to(issue_fiscal_receipt)],
         ),
         address(
             "/v1/orders/{id}/timeline",
@@ -144,6 +152,7 @@ pub fn public_with(
                 .configure(assets::routes)
                 .configure(cashier::routes)
                 .configure(scan::routes)
+                .configure(receipts::routes)
                 .configure(callbacks::configure)
                 .configure(|config| well_known::routes(folder.as_deref(), config))
                 .default_service(web::route().to(problem::nowhere))

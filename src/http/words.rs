@@ -183,7 +183,8 @@ words! {
     query: "查询缴费结果", "Check result";
     save: "保存二维码", "Save the code";
     copy_link: "复制付款链接", "Copy payment link";
-    print: "打印凭证", "Print voucher";
+    print: "打印凭证", "Print receipt";
+    see_receipt: "查看缴费凭证", "See the receipt";
     leave: "返回报名系统", "Back to enrolment";
     cancel: "取消订单", "Cancel this order";
     cancel_why: "信息有误？取消后请回报名系统重新发起。已付款的订单不能在此取消。", "Something wrong? Cancel, then start again from the enrolment site. A paid order cannot be cancelled here.";
@@ -284,12 +285,42 @@ words! {
     answer_not_offered: "本订单不支持该付款方式", "This order cannot be paid that way";
     answer_cancelled: "订单已取消，未产生扣款", "Order cancelled; nothing was charged";
 
-    // The voucher.
-    voucher: "缴费凭证", "Payment voucher";
+    // The payment, and its receipt.
+    payment_details: "支付信息", "Payment details";
     paid_at: "缴费时间", "Paid at";
     paid_with: "缴费方式", "Paid with";
     transaction: "交易单号", "Transaction number";
-    capitals: "金额大写", "Amount in words";
+    fiscal_receipt: "财政电子票据", "Fiscal e-receipt";
+    see_fiscal_receipt: "查看财政电子票据", "See the fiscal e-receipt";
+    fiscal_issued: "开具时间", "Issued at";
+    fiscal_later: "财政电子票据由收款单位开具，开具后在本页显示", "The payee issues the fiscal e-receipt; it appears on this page";
+    receipt: "缴费凭证", "Payment receipt";
+    receipt_number: "凭证编号", "Receipt number";
+    check_code: "核验码", "Check code";
+    checksum: "订单校验码", "Order checksum";
+    capitals: "金额大写", "In Chinese capitals";
+    refunds: "退款", "Refunds";
+    refund_when: "时间", "Time";
+    refund_state: "状态", "State";
+    refund_amount: "退款金额（元）", "Refund (CNY)";
+    refund_done: "已退款", "Refunded";
+    rest: "退款后实缴", "Paid after refunds";
+    mark_paid: "已缴费", "PAID";
+    mark_part: "部分退款", "PART REFUNDED";
+    mark_back: "已退款", "REFUNDED";
+    mark_around: "电子缴费凭证", "PAYMENT RECEIPT";
+    not_a_seal: "系统标记，非公章", "A mark of this system, not an official seal";
+    not_fiscal: "本凭证用于证明缴费结果，不能代替财政票据或发票", "It proves the payment; it does not replace a fiscal receipt or an invoice";
+    verify_by: "扫码或打开网址核验真伪", "Scan or open to check that it is real";
+    verify_heading: "凭证核验", "Check a receipt";
+    verify_text: "请输入凭证上的编号和核验码，或直接扫描凭证上的二维码", "Enter the number and the check code of the receipt, or scan its code";
+    verify_go: "核验", "Check";
+    verified_heading: "与凭证一致", "The receipt is real";
+    verified_text: "该凭证由本系统出具。请逐项核对以下内容与您手中的凭证是否相同", "We issued it. Compare each line here with the receipt that you hold";
+    verified_at: "核验时间", "Checked at";
+    no_receipt_heading: "查无此凭证", "No such receipt";
+    no_receipt_text: "请核对编号和核验码。如与凭证上的相同，该凭证不是本系统出具的", "Check the number and the code. If they are as printed, we did not issue this receipt";
+    verify_another: "核验另一张凭证", "Check another receipt";
 
     // Help: what the phone says, and what to do.
     help_phone_says: "手机提示", "The phone says";

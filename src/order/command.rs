@@ -86,6 +86,13 @@ pub enum Command {
         /// The id for its refund, should that be the way. Used at most once.
         refund: RefundId,
     },
+    /// The merchant tells where the fiscal e-receipt (财政电子票据) of a paid order is; another one takes
+    /// the place of the first. Without a time of issue, it is the instant of the commit.
+    IssueReceipt {
+        number: Box<str>,
+        url: Box<str>,
+        issued_at: Option<Timestamp>,
+    },
     /// The provider tells of a refund that nobody asked us for, made in its own console.
     ForeignRefund(ForeignRefund),
     /// Time has passed: do whatever is due. Early or spurious ones are harmless.

@@ -97,6 +97,8 @@ pub enum Refusal {
     },
     /// 1023 attempts are enough.
     TooManyAttempts,
+    /// Only a paid order has a receipt.
+    NotPaid,
     /// Nothing to give back: the order is not paid.
     NotRefundable,
     /// More than the payment less its pending and succeeded refunds.

@@ -6,7 +6,7 @@ use super::attempt::{Claim, ClosingCause, ClosingStep, EndReason};
 use super::ids::{AccountId, AttemptId, AttemptNumber, RefundId};
 use super::money::Fen;
 use super::refunds::ForeignRefund;
-use super::state::{Capture, CloseReason, Mismatch, OperatorHash, SettleBy};
+use super::state::{Capture, CloseReason, FiscalReceipt, Mismatch, OperatorHash, SettleBy};
 use super::terms::{Product, Terms, Wallet};
 use super::time::Timestamp;
 
@@ -172,6 +172,10 @@ pub enum Event {
     MismatchRefundFailed {
         refund: RefundId,
     },
+    /// The fiscal e-receipt has been issued, or another in its place.
+    ReceiptIssued {
+        receipt: FiscalReceipt,
+    },
     /// A person must look at this order.
     AttentionRaised {
         why: Attention,
@@ -216,6 +220,8 @@ pub enum WebhookType {
     RefundSucceeded,
     #[serde(rename = "refund.failed")]
     RefundFailed,
+    #[serde(rename = "receipt.issued")]
+    ReceiptIssued,
 }
 
 impl WebhookType {
@@ -227,6 +233,7 @@ impl WebhookType {
             Self::OrderAttention => "order.attention",
             Self::RefundSucceeded => "refund.succeeded",
             Self::RefundFailed => "refund.failed",
+            Self::ReceiptIssued => "receipt.issued",
         }
     }
 }
@@ -240,6 +247,7 @@ impl Event {
             Self::SurplusRefunded { .. } => Some(WebhookType::OrderSurplusRefunded),
             Self::RefundSucceeded { .. } => Some(WebhookType::RefundSucceeded),
             Self::RefundFailed { .. } => Some(WebhookType::RefundFailed),
+            Self::ReceiptIssued { .. } => Some(WebhookType::ReceiptIssued),
             Self::AttentionRaised { .. } => Some(WebhookType::OrderAttention),
             _ => None,
         }

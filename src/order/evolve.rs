@@ -26,6 +26,7 @@ impl Order {
             mismatches: Vec::new(),
             refunds: Vec::new(),
             foreign_refunds: Vec::new(),
+            fiscal_receipt: None,
         }
     }
 }
@@ -98,6 +99,7 @@ pub(super) fn apply(order: &mut Order, event: &Event, at: Timestamp) {
         | Event::MismatchRefunded { .. }
         | Event::MismatchRefundFailed { .. } => apply_to_refund(order, event, at),
         Event::ForeignRefundHeard { foreign } => order.foreign_refunds.push(foreign.clone()),
+        Event::ReceiptIssued { receipt } => order.fiscal_receipt = Some(receipt.clone()),
         Event::SettlementProposed {
             mismatch,
             by,

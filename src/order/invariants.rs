@@ -155,7 +155,7 @@ fn refund_ids_are_unique(order: &Order) -> Verdict {
     )
 }
 
-/// M7: paid means that a capture is kept; not paid, that none is.
+/// M7: paid means that a capture is kept; not paid, that none is, nor a receipt of one.
 fn the_settlement_has_its_evidence(order: &Order) -> Verdict {
     let paid = matches!(order.settlement, Settlement::Paid { .. });
     require(
@@ -167,6 +167,10 @@ fn the_settlement_has_its_evidence(order: &Order) -> Verdict {
             .payment()
             .is_none_or(|capture| order.terms.in_time(capture.succeeded_at)),
         "a capture is kept that came after the deadline",
+    )?;
+    require(
+        paid || order.fiscal_receipt.is_none(),
+        "a fiscal receipt of an order that is not paid",
     )
 }
 
@@ -452,6 +456,10 @@ fn settlements_are_final(before: &Order, after: &Order) -> Verdict {
         before.cancel_requested_at.is_none()
             || before.cancel_requested_at == after.cancel_requested_at,
         "an accepted cancel was taken back",
+    )?;
+    require(
+        before.fiscal_receipt.is_none() || after.fiscal_receipt.is_some(),
+        "a fiscal receipt was taken back",
     )
 }
 

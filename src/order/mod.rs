@@ -44,7 +44,8 @@ pub use ids::{
 pub use money::Fen;
 pub use refunds::{ForeignRefund, Refund, RefundCause, RefundOf, RefundStanding};
 pub use state::{
-    Capture, CloseReason, Mismatch, OperatorHash, Order, SettleBy, Settlement, Status,
+    Capture, CloseReason, FiscalReceipt, Mismatch, OperatorHash, Order, SettleBy, Settlement,
+    Status,
 };
 pub use terms::{CodeMode, LatePayment, Offer, Product, Terms, Wallet};
 pub use time::Timestamp;

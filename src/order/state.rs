@@ -32,6 +32,18 @@ pub struct Order {
     /// Refunds that nobody asked us for, by number.
     #[serde(default)]
     pub foreign_refunds: Vec<ForeignRefund>,
+    /// The fiscal e-receipt, once the school has it: payment never waits for it.
+    #[serde(default)]
+    pub fiscal_receipt: Option<FiscalReceipt>,
+}
+
+/// A fiscal e-receipt (财政电子票据) as the school's own system issued it. Nothing personal is in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FiscalReceipt {
+    pub number: Box<str>,
+    /// Where the payer can see it.
+    pub url: Box<str>,
+    pub issued_at: Timestamp,
 }
 
 /// The order's end, or that it has none yet.

@@ -489,6 +489,7 @@ fn attempt_of(event: &Event) -> Option<AttemptNumber> {
         | Event::MismatchSettled { .. }
         | Event::MismatchRefunded { .. }
         | Event::MismatchRefundFailed { .. }
+        | Event::ReceiptIssued { .. }
         | Event::AttentionRaised { .. } => None,
     }
 }

@@ -60,7 +60,8 @@ for (const [wallet, who, label] of [["wechat", "zhangsan", "微信支付"], ["al
     await heading(cashier, "缴费成功");
     assert.equal(loads, 0, "without a reload");
     await says(cashier, "#text", label);
-    await says(cashier, "#voucher", "壹佰肆拾元整");
+    const receipt = cashier.getByRole("link", { name: "查看缴费凭证" });
+    assert.match(await receipt.getAttribute("href"), /^.*\/receipts\/[\w-]{22}$/);
     await picture(cashier, `cashier-paid-${wallet}`);
     assert.equal((await truth(address)).state, "paid");
 

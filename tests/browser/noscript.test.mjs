@@ -83,6 +83,8 @@ test("a whole payment on a phone by links and forms", async () => {
     await page.getByRole("button", { name: "查询缴费结果" }).click();
   }
   await heading(page, "缴费成功");
-  await says(page, "#voucher", "壹佰肆拾元整");
+  await page.getByRole("link", { name: "查看缴费凭证" }).click();
+  await heading(page, "缴费凭证");
+  await says(page, ".capitals", "壹佰肆拾元整");
   await picture(page, "noscript-phone-paid");
 });

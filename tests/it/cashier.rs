@@ -538,7 +538,7 @@ async fn a_student_scans_confirms_and_pays_in_wechat(on: Pair) {
         .says("缴费成功")
         .says("已完成，请勿重复支付")
         .says("4200001")
-        .says("壹佰肆拾元整")
+        .says("查看缴费凭证")
         .is_silent_about(&["id=\"qr-path\" d=\"M"]);
     // What was paid hands out nothing more.
     let late = phone.fetch(&format!("{scan}/pay"), &form).await;

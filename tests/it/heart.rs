@@ -6,6 +6,7 @@
     reason = "helpers of tests: a panic is how they fail"
 )]
 
+mod receipts;
 mod refunds;
 
 use enrollpay::order::attempt::{Closing, ClosingCause, ClosingStep, EndReason};
@@ -235,6 +236,14 @@ const fn claim(attempt: AttemptNumber, payer: PayerHash, product: Product) -> Co
         attempt,
         payer,
         product,
+    }
+}
+
+fn issue(n: u8, issued_at: Option<Timestamp>) -> Command {
+    Command::IssueReceipt {
+        number: format!("6501{n}").into(),
+        url: format!("https://czpj.example.gov.cn/{n}").into(),
+        issued_at,
     }
 }
 
@@ -1477,6 +1486,8 @@ enum Happening {
     Retry(u128),
     Repair(u128),
     Settle(u16, SettleBy, OperatorHash),
+    /// The school has the fiscal e-receipt, with or without its time.
+    Receipt(u8, Option<i64>),
     Tick,
     /// Time goes on to whatever is due, and a tick.
     TickWhenDue,
@@ -1569,6 +1580,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => (0u128..15).prop_map(H::Repair),
         1 => (0u16..3, any_settlement(), 1u128..3)
             .prop_map(|(m, by, operator)| H::Settle(m, by, PayerHash(operator))),
+        1 => (0u8..3, prop::option::of(ms())).prop_map(|(n, m)| H::Receipt(n, m)),
         1 => Just(H::Tick),
         4 => Just(H::TickWhenDue),
     ]
@@ -1693,6 +1705,7 @@ impl Bench {
                 operator,
                 refund: any_refund(10 + u128::from(mismatch)),
             },
+            Happening::Receipt(n, ms) => issue(n, ms.map(at)),
             Happening::Tick => Command::Tick,
             Happening::TickWhenDue => {
                 if let Some(due) = self.order.next_due_at() {

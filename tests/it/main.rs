@@ -32,6 +32,7 @@ mod money;
 mod openapi;
 mod personal;
 mod prometheus;
+mod receipts;
 mod reconcile;
 mod refunds;
 mod servers;

@@ -285,11 +285,18 @@ async fn refunds_and_events_are_answered_as_described() {
         "order.attention",
         "refund.succeeded",
         "refund.failed",
+        "receipt.issued",
     ] {
         assert!(described.contains(kind), "{kind}");
         let page = gateway.get(&format!("/v1/events?types={kind}")).await;
         assert_eq!(page.status, 200, "{kind}");
     }
+    let fiscal = json!({ "number": "6501-1", "url": "https://czpj.example.gov.cn/6501-1" });
+    let issue = format!("/v1/orders/{order}/fiscal_receipt");
+    let issued = gateway.post(&issue, &fiscal).await;
+    assert_eq!(issued.status, 200, "{}", issued.body);
+    fits_in("Order", &issued.body);
+    fits_in("FiscalReceipt", &issued.body["fiscal_receipt"]);
     let id = event["id"].as_str().unwrap();
     let resent = gateway
         .post(&format!("/v1/events/{id}/resend"), &Value::Null)

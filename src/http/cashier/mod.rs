@@ -10,7 +10,6 @@ pub mod events;
 pub mod page;
 pub mod panel;
 pub mod picture;
-pub mod receipt;
 pub mod said;
 #[cfg(test)]
 mod samples;
@@ -32,11 +31,6 @@ pub fn routes(config: &mut web::ServiceConfig) {
             read("/pay/{token}")
                 .route(web::get().to(page::get))
                 .route(web::head().to(page::get)),
-        )
-        .service(
-            read("/receipts/{token}")
-                .route(web::get().to(receipt::get))
-                .route(web::head().to(receipt::get)),
         )
         .service(read("/pay/{token}/qr.svg").route(web::get().to(picture::svg)))
         .service(read("/pay/{token}/qr.png").route(web::get().to(picture::png)))

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::state::State;
-use super::times::{Zone, capitals};
+use super::times::Zone;
 use crate::http::words::{Words, fill};
 use crate::order::attempt::{Attempt, Phase};
 use crate::order::state::{CaptureStanding, RefundStanding};
@@ -111,8 +111,12 @@ pub struct Panel {
     pub go: bool,
     /// Back to the enrolment system by itself, after eight seconds that can be stopped.
     pub returns: bool,
-    /// Lines of the voucher.
-    pub voucher: Vec<(&'static str, String)>,
+    /// Lines about the payment.
+    pub payment: Vec<(&'static str, String)>,
+    /// The receipt's page, of a paid order.
+    pub receipt: Option<String>,
+    /// The fiscal e-receipt, once the school has issued it.
+    pub fiscal: Option<String>,
     pub refund: Option<String>,
     pub notice: Option<String>,
     /// An answer to a press.
@@ -186,7 +190,14 @@ impl Panel {
             returns: matches!(state, State::Paid | State::PaidLate)
                 && order.refunds.is_empty()
                 && stored.snapshot.return_url.is_some(),
-            voucher: voucher(order, scene),
+            payment: payment(order, scene),
+            receipt: order
+                .payment()
+                .map(|_| format!("/receipts/{}", scene.view.receipt_token(order.id))),
+            fiscal: order
+                .fiscal_receipt
+                .as_ref()
+                .map(|known| known.url.to_string()),
             refund: refund(order, scene),
             notice: stored
                 .snapshot
@@ -473,12 +484,12 @@ fn wallets(order: &Order, state: State) -> Vec<&'static str> {
         .collect()
 }
 
-fn voucher(order: &Order, scene: Scene<'_>) -> Vec<(&'static str, String)> {
+fn payment(order: &Order, scene: Scene<'_>) -> Vec<(&'static str, String)> {
     let words = scene.words;
     let Some(payment) = order.payment() else {
         return Vec::new();
     };
-    vec![
+    let mut lines = vec![
         (
             words.paid_at,
             scene.zone.date_and_clock(payment.succeeded_at),
@@ -488,8 +499,11 @@ fn voucher(order: &Order, scene: Scene<'_>) -> Vec<(&'static str, String)> {
             wallet_name(payment.wallet, words).to_owned(),
         ),
         (words.transaction, payment.transaction_id.to_string()),
-        (words.capitals, capitals(payment.amount)),
-    ]
+    ];
+    if let Some(fiscal) = &order.fiscal_receipt {
+        lines.push((words.fiscal_receipt, fiscal.number.to_string()));
+    }
+    lines
 }
 
 fn surplus(order: &Order) -> Fen {

@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod create_order;
 pub mod create_refund;
 pub mod event_cursor;
+pub mod fiscal_receipt;
 pub mod list_events;
 pub mod list_orders;
 pub mod list_refunds;
@@ -50,7 +51,7 @@ async fn own_order(
     }
 }
 
-async fn read(deps: &Deps, id: OrderId) -> Result<Arc<StoredOrder>, Problem> {
+pub(super) async fn read(deps: &Deps, id: OrderId) -> Result<Arc<StoredOrder>, Problem> {
     deps.orders
         .read(id)
         .await

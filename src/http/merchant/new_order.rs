@@ -600,11 +600,30 @@ fn pay_before(order: &Object<'_>, around: Around<'_>) -> Option<Timestamp> {
 
 fn return_url(order: &Object<'_>, around: Around<'_>) -> Option<String> {
     let text = order.text("return_url", Text::id(2_048))?;
+    let url = web_url(order, "return_url", &text, around.demo)?;
+    let host = url.host_str().unwrap_or_default();
+    let registered = around.return_hosts.is_empty()
+        || around
+            .return_hosts
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(host));
+    if !registered {
+        order.finding(
+            "return_url",
+            "expected a host of the merchant's return_hosts",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+/// An address that a browser may be sent to: https; in demo mode plain http to this machine too.
+pub(super) fn web_url(object: &Object<'_>, name: &str, text: &str, demo: bool) -> Option<Url> {
     let refuse = |detail: &str| {
-        order.finding("return_url", detail);
+        object.finding(name, detail);
         None
     };
-    let Ok(url) = Url::parse(&text) else {
+    let Ok(url) = Url::parse(text) else {
         return refuse("expected an https URL");
     };
     let loopback = match url.host() {
@@ -613,23 +632,14 @@ fn return_url(order: &Object<'_>, around: Around<'_>) -> Option<String> {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    let allowed = url.scheme() == "https" || (around.demo && url.scheme() == "http" && loopback);
+    let allowed = url.scheme() == "https" || (demo && url.scheme() == "http" && loopback);
     if !allowed {
         return refuse("expected an https URL");
     }
     if !url.username().is_empty() || url.password().is_some() {
         return refuse("expected a URL without a user or password");
     }
-    let host = url.host_str().unwrap_or_default();
-    let registered = around.return_hosts.is_empty()
-        || around
-            .return_hosts
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(host));
-    if !registered {
-        return refuse("expected a host of the merchant's return_hosts");
-    }
-    Some(text)
+    Some(url)
 }
 
 fn metadata(order: &Object<'_>) -> Map<String, Value> {

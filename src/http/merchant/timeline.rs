@@ -390,6 +390,15 @@ pub fn describe(view: &View, event: &Event) -> (&'static str, String, Map<String
                 "The provider refused to give the surplus back.".to_owned(),
             )
         }
+        Event::ReceiptIssued { receipt } => {
+            details.fact("number", json!(receipt.number));
+            details.fact("url", json!(receipt.url));
+            details.fact("issued_at", json!(view.time(receipt.issued_at)));
+            (
+                "receipt_issued",
+                "The school has issued the fiscal e-receipt.".to_owned(),
+            )
+        }
         Event::AttentionRaised { why } => {
             let why = match why {
                 Attention::MismatchedCapture => "money does not fit its trade",

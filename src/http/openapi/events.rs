@@ -36,8 +36,8 @@ pub struct EventsQuery {
 pub struct WebhookBody {
     #[schema(example = "evt_01KAH8Z6D0W2F4M6P8R0T2V4X6")]
     id: String,
-    /// order.paid, order.closed, order.surplus_refunded, order.attention, refund.succeeded or
-    /// refund.failed.
+    /// order.paid, order.closed, order.surplus_refunded, order.attention, refund.succeeded,
+    /// refund.failed or receipt.issued.
     r#type: String,
     #[schema(format = "date-time")]
     created_at: String,

@@ -82,6 +82,7 @@ impl Standing {
             | Refusal::WalletRequired
             | Refusal::TooManyAttempts
             // What merchants and operators are told, never a phone.
+            | Refusal::NotPaid
             | Refusal::NotRefundable
             | Refusal::RefundExceedsCaptured { .. }
             | Refusal::RefundNoConflict { .. }

@@ -9,6 +9,7 @@ mod captures;
 mod claims;
 mod closing;
 mod due;
+mod receipts;
 mod refunds;
 mod trades;
 
@@ -106,6 +107,11 @@ pub fn decide(order: &Order, command: &Command, now: Timestamp) -> Outcome {
             operator,
             refund,
         } => refunds::settle(order, *mismatch, *by, *operator, *refund, now),
+        Command::IssueReceipt {
+            number,
+            url,
+            issued_at,
+        } => receipts::issue(order, number, url, *issued_at, now),
         Command::ForeignRefund(foreign) => refunds::foreign(order, foreign, now),
         Command::Tick => due::tick(order, now),
     }

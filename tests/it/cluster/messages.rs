@@ -245,6 +245,9 @@ fn command() -> BoxedStrategy<Command> {
                 operator,
                 refund,
             }),
+        Command::IssueReceipt { .. } => (boxed(), boxed(), option::of(at())).prop_map(
+            |(number, url, issued_at)| Command::IssueReceipt { number, url, issued_at }
+        ),
         Command::ForeignRefund(_) => (attempt(), boxed(), option::of(fen())).prop_map(
             |(attempt, number, amount)| {
                 Command::ForeignRefund(ForeignRefund { attempt, number, amount })
@@ -707,6 +710,7 @@ fn refusal() -> BoxedStrategy<Refusal> {
         Refusal::WalletNotOffered { .. } => wallet()
             .prop_map(|wallet| Refusal::WalletNotOffered { wallet }),
         Refusal::TooManyAttempts => Just(Refusal::TooManyAttempts),
+        Refusal::NotPaid => Just(Refusal::NotPaid),
         Refusal::NotRefundable => Just(Refusal::NotRefundable),
         Refusal::RefundExceedsCaptured { .. } => fen()
             .prop_map(|remaining| Refusal::RefundExceedsCaptured { remaining }),

@@ -4,8 +4,9 @@ use enrollpay::order::attempt::{EndReason, Queries};
 use enrollpay::order::state::{CaptureStanding, RefundStanding};
 use enrollpay::order::{
     AccountId, Attempt, AttemptId, AttemptNumber, Capture, Claim, CloseReason, CodeMode, Event,
-    EventId, Fen, KeyId, LatePayment, MerchantId, Offer, Order, OrderId, PayerHash, Phase, Product,
-    RefundId, Settlement, Terms, Timestamp, Trade, TradeStanding, Wallet, WebhookType, evolve,
+    EventId, Fen, FiscalReceipt, KeyId, LatePayment, MerchantId, Offer, Order, OrderId, PayerHash,
+    Phase, Product, RefundId, Settlement, Terms, Timestamp, Trade, TradeStanding, Wallet,
+    WebhookType, evolve,
 };
 use enrollpay::sealing::{BodyDigest, Sealed, TokenHash};
 use enrollpay::store::{
@@ -306,6 +307,21 @@ fn capture(order: &Order, transaction_id: &str, standing: CaptureStanding) -> Ca
         heard_at: at(4),
         standing,
     }
+}
+
+/// The school has the fiscal e-receipt.
+pub fn receipt(before: &Order) -> OrderWrite {
+    let receipt = FiscalReceipt {
+        number: "6501012600000123".into(),
+        url: "https://czpj.example.gov.cn/check?n=6501012600000123&t=票据".into(),
+        issued_at: at(6),
+    };
+    let event = Event::ReceiptIssued {
+        receipt: receipt.clone(),
+    };
+    step(before, vec![event], |order| {
+        order.fiscal_receipt = Some(receipt);
+    })
 }
 
 pub fn close(before: &Order) -> OrderWrite {
