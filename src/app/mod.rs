@@ -4,6 +4,7 @@
 mod accounts;
 mod cluster;
 pub mod commands;
+mod console;
 mod demo_keys;
 mod demo_mode;
 mod foundation;
@@ -79,6 +80,11 @@ impl AppError {
 /// Where demo mode keeps its merchant's key, in the form that `merchant create` prints.
 pub fn demo_merchant_file(config: &Config) -> PathBuf {
     config.data_folder().join("demo-merchant.json")
+}
+
+/// Where demo mode keeps its operators' passwords, by their names.
+pub fn demo_operators_file(config: &Config) -> PathBuf {
+    config.data_folder().join("demo-operators.json")
 }
 
 /// What a command that opens the store itself works with.

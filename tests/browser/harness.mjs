@@ -81,12 +81,14 @@ export async function serve({ env = {}, args = [], cwd } = {}) {
   const running = await start([...args, "serve"], own, {
     ENROLLPAY__SERVER__LISTEN: "127.0.0.1:0",
     ENROLLPAY__ADMIN__LISTEN: "127.0.0.1:0",
+    ENROLLPAY__CONSOLE__LISTEN: "127.0.0.1:0",
     ENROLLPAY__SIMULATOR__LISTEN: "127.0.0.1:0",
     ENROLLPAY__DEMO__LISTEN: "127.0.0.1:0",
     ...env,
   }, {
     school: /demo school\s+(http:\S+?)\/?$/,
     origin: /documentation\s+(http:\S+)\/docs/,
+    console: /operators' console\s+(http:\S+?)\/?$/,
     ...(args.length ? {} : { simulator: /simulated wallets\s+(http:\S+)\/wallet/ }),
   });
   return {
