@@ -12,7 +12,7 @@ use super::why::Why;
 use super::words::{self, Tone};
 use crate::operations::Login;
 use crate::order::state::CaptureStanding;
-use crate::order::{Order, OrderId, OutTradeNo};
+use crate::order::{Fen, Order, OrderId, OutTradeNo};
 use crate::store::{
     DeliveryState, LedgerLine, OrderFilter, OutboxEntry, StoreError, StoredOrder, TimelineEntry,
 };
@@ -236,7 +236,7 @@ fn written(console: &Console, request: &HttpRequest, login: &Login, read: &Read)
             .map(|line| Movement {
                 at: zone.date_and_clock(line.at),
                 book: words::book(&line.book),
-                amount: line.amount.to_string(),
+                amount: signed(line.amount),
             })
             .collect(),
         others: read
@@ -376,6 +376,16 @@ fn event(console: &Console, entry: &OutboxEntry) -> Event {
         tries: entry.tries,
         note: entry.note.clone(),
         button: (!entry.body.is_erased()).then_some(button),
+    }
+}
+
+/// With its sign before the currency's.
+fn signed(amount: Fen) -> String {
+    let positive = Fen::new(amount.get().saturating_abs());
+    if amount < Fen::ZERO {
+        format!("-{positive}")
+    } else {
+        positive.to_string()
     }
 }
 

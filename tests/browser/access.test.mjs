@@ -1,16 +1,11 @@
 // For everybody: axe on each page in both languages and both colour schemes, the keyboard alone, and
 // narrow screens. The same states are pictured for people to look at.
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import {
-  AGENTS, confirm, heading, innocent, launch, order, pay, person, picture, says, scan, serve, sticksOut,
+  AGENTS, confirm, faults, heading, innocent, launch, order, pay, person, picture, says, scan, serve, sticksOut,
   truth, visit,
 } from "./harness.mjs";
-
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
 let browser;
 let gateway;
@@ -23,23 +18,6 @@ before(async () => {
   ]);
 });
 after(() => Promise.all([browser?.close(), gateway?.stop(), brief?.stop()]));
-
-/** What axe finds on a page as it stands; the simulated wallet's own bar is not ours. */
-async function faults(page) {
-  const session = await page.context().newCDPSession(page);
-  // By the debugger, which no policy of the page concerns.
-  await session.send("Runtime.evaluate", { expression: `${axe};undefined` });
-  const { result, exceptionDetails } = await session.send("Runtime.evaluate", {
-    expression: `axe.run({ exclude: [[".ep-wallet-bar"], [".ep-wallet-shade"]] }, { runOnly: ${JSON.stringify(TAGS)} })
-      .then(({ violations }) => JSON.stringify(violations.map((one) =>
-        one.id + ": " + one.nodes.slice(0, 3).map((node) => node.target + " " + (node.any[0]?.message ?? "")).join(" | "))))`,
-    awaitPromise: true,
-    returnByValue: true,
-  });
-  await session.detach();
-  assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails));
-  return JSON.parse(result.value);
-}
 
 /**
  * One state in both schemes, on a desk and on phones of 375 and 320 points, in the languages that the
