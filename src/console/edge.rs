@@ -2,8 +2,9 @@
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{StatusCode, Uri};
+use actix_web::http::uri::{Authority, Uri};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, web};
 
@@ -63,7 +64,7 @@ fn is_ours(request: &ServiceRequest, hosts: &[String]) -> bool {
         .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
-        .or_else(|| request.uri().authority().map(|host| host.as_str()));
+        .or_else(|| request.uri().authority().map(Authority::as_str));
     named.is_some_and(|named| {
         hosts.iter().any(|host| host.eq_ignore_ascii_case(named)) && from_ourselves(request, named)
     })
@@ -79,7 +80,7 @@ fn from_ourselves(request: &ServiceRequest, named: &str) -> bool {
         .ok()
         .and_then(|origin| origin.parse::<Uri>().ok());
     origin.is_some_and(|origin| {
-        let from = origin.authority().map(|authority| authority.as_str());
+        let from = origin.authority().map(Authority::as_str);
         from.is_some_and(|from| from.eq_ignore_ascii_case(named))
     })
 }

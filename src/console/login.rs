@@ -53,7 +53,7 @@ fn show(
             problem,
         },
     );
-    let cookie = visitor::cookie(console, request, VISIT, Some(visit));
+    let cookie = visitor::cookie(console, request, VISIT, Some(&visit));
     // A cookie of ours holds nothing that a header could not.
     let _ = answer.add_cookie(&cookie);
     answer
@@ -98,7 +98,7 @@ pub(super) async fn post(
     };
     count("done");
     let mut answer = page::to("/");
-    for (cookie, value) in [(SESSION, Some(token)), (VISIT, None)] {
+    for (cookie, value) in [(SESSION, Some(token.as_str())), (VISIT, None)] {
         let _ = answer.add_cookie(&visitor::cookie(&console, &request, cookie, value));
     }
     Ok(answer)

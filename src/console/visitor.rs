@@ -194,9 +194,9 @@ pub(super) fn cookie(
     console: &Console,
     request: &HttpRequest,
     name: &'static str,
-    value: Option<String>,
+    value: Option<&str>,
 ) -> Cookie<'static> {
-    let mut cookie = Cookie::build(name, value.clone().unwrap_or_default())
+    let mut cookie = Cookie::build(name, value.unwrap_or_default().to_owned())
         .path("/")
         .http_only(true)
         .same_site(SameSite::Strict)

@@ -14,8 +14,11 @@ use enrollpay::console::{Console, routes};
 use enrollpay::http::Limits;
 use enrollpay::http::limits::Limiters;
 use enrollpay::operations::{Hidden, OddCapture, Operation, Operations, Operator};
-use enrollpay::order::{OrderId, SettleBy, TradeAnswer};
-use enrollpay::store::{DeliveryState, Desk as _, Store as _};
+use enrollpay::order::{AccountId, OrderId, SettleBy, TradeAnswer};
+use enrollpay::sealing::Place;
+use enrollpay::store::{
+    DeliveryState, Desk as _, EvidenceRow, EvidenceStanding, Store as _, Transaction, Write,
+};
 use serde_json::{Value, json};
 
 use crate::api::gateway::{Gateway, new_order};
@@ -618,6 +621,60 @@ async fn two_people_settle_odd_money_and_one_cannot() {
             .iter()
             .all(|[_, _, outcome]| !outcome.starts_with("done"))
     );
+    desk.close().await;
+}
+
+#[actix_web::test]
+async fn two_people_settle_a_notice_that_fits_no_order() {
+    let desk = Desk::open().await;
+    // As strange as a number of a stranger may be.
+    let (account, reference) = (AccountId::new("school-wechat"), "a/b c?#%2F<");
+    let row = format!("{account}/{reference}");
+    let place = Place {
+        table: "evidence",
+        column: "body",
+        row: &row,
+    };
+    let evidence = Write::Evidence(EvidenceRow {
+        account: account.clone(),
+        reference: reference.to_owned(),
+        reason: "unknown_number".to_owned(),
+        body: desk.gateway.deps.sealer.seal(place, b"{}"),
+        order: None,
+        first_seen: desk.gateway.deps.clock.now(),
+        standing: EvidenceStanding::Open,
+    });
+    let transaction = Transaction {
+        order: None,
+        writes: vec![evidence],
+    };
+    let store = &desk.gateway.store;
+    store.commit(vec![transaction]).await.unwrap()[0]
+        .clone()
+        .unwrap();
+    let (mut li, mut wang) = (
+        desk.logged_in("li.wei").await,
+        desk.logged_in("wang.fang").await,
+    );
+    let home = li.get("/").await;
+    let from = home.text.find("/evidence/").unwrap();
+    let path = home.text[from..].split('"').next().unwrap().to_owned();
+    li.get(&path).await.says("unknown_number").says("账外处理");
+    assert!(
+        !li.get(&path).await.text.contains("原路退回"),
+        "there is nothing to give back"
+    );
+    let csrf = li.get("/search").await.csrf();
+    let refund = li.post(&path, &[("by", "refund"), ("csrf", &csrf)]).await;
+    assert_eq!(refund.status, 409);
+    for (person, says) in [(&mut li, "还需要另一位"), (&mut wang, "两人意见一致")] {
+        let answer = person.press(&path, &path, &[("by", "outside")]).await;
+        assert_eq!(answer.status, 303, "{}", answer.text);
+        let back = answer.header("location").to_owned();
+        person.get(&back).await.says(says);
+    }
+    let settled = store.evidence(&account, reference).await.unwrap().unwrap();
+    assert!(matches!(settled.standing, EvidenceStanding::Settled { .. }));
     desk.close().await;
 }
 
