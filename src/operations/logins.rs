@@ -14,7 +14,7 @@ use super::{Hidden, OperationError, Operations, Operator, not_found, wrong};
 use crate::order::Timestamp;
 use crate::sealing::TokenHash;
 use crate::store::desk::{DeskWrite, OperatorRow, SessionRow};
-use crate::store::{Rejection, Transaction, Write};
+use crate::store::{AuditEntry, Rejection, Transaction, Write};
 
 /// A login holds for a working day at most,
 const LONGEST: Duration = Duration::from_hours(8);
@@ -168,8 +168,8 @@ impl Operations {
             .ok_or_else(|| OperationError::Refused("the password was not hashed".to_owned()))
     }
 
-    /// Who logs in with this name and password, if anybody does. An unknown name takes as long as a
-    /// wrong password. What becomes of it is written down, as far as the name is an operator's.
+    /// Who logs in with this name and password, if anybody does. What becomes of it is written down. A
+    /// name that nobody has takes as long as a wrong password, the writing included.
     pub async fn log_in(
         &self,
         name: &str,
@@ -186,6 +186,11 @@ impl Operations {
                 .unwrap_or_default()
         };
         let Some(row) = row else {
+            // Written down without what was typed, which may be a password in the wrong field.
+            let now = self.clock.now();
+            let nobodys = "refused: nobody's name";
+            let audit = AuditEntry::new(now, "console", "console login", "?", nobodys);
+            self.write(vec![Write::Audit(audit)]).await?;
             return Ok(None);
         };
         let operator = Operator::at_console(&row.name)?;

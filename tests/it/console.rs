@@ -336,6 +336,7 @@ async fn a_login_is_written_down_and_leaves_no_secret_behind() {
         desk.log().await,
         [
             said("console login", "refused: wrong password"),
+            ["console", "console login", "refused: nobody's name"].map(str::to_owned),
             said("console login", "done"),
             said("console logout", "done"),
         ]
