@@ -414,19 +414,18 @@ async fn guesses_are_limited_by_name_and_by_address() {
 #[actix_web::test]
 async fn a_name_that_nobody_has_takes_as_long_as_a_wrong_password() {
     let desk = Desk::open().await;
-    let quickest = async |name: &str| {
-        let mut quickest = Duration::MAX;
-        for _ in 0..3 {
+    // In turn, and the quickest of each: whatever else the machine does slows both.
+    let [mut known, mut unknown] = [Duration::MAX; 2];
+    for _ in 0..8 {
+        for (name, quickest) in [("li.wei", &mut known), ("nobody", &mut unknown)] {
             let before = Instant::now();
             let password = Hidden("a wrong password".to_owned());
             assert_eq!(desk.operations.log_in(name, password).await.unwrap(), None);
-            quickest = quickest.min(before.elapsed());
+            *quickest = before.elapsed().min(*quickest);
         }
-        quickest
-    };
-    let (known, unknown) = (quickest("li.wei").await, quickest("nobody").await);
+    }
     assert!(
-        unknown > known / 2 && known > unknown / 2,
+        unknown > known / 3 && known > unknown / 3,
         "{known:?} for a wrong password, {unknown:?} for an unknown name"
     );
     desk.close().await;
