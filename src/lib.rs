@@ -36,6 +36,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod demo;
 pub mod faults;
 pub mod http;

@@ -97,6 +97,11 @@ pub const ALL: &[Metric] = &[
         "Merchants' requests refused for their credentials, by reason.",
     ),
     counter(
+        "enrollpay_console_logins_total",
+        &["outcome"],
+        "Logins to the operators' console: done, refused, limited.",
+    ),
+    counter(
         "enrollpay_ratelimit_rejected_total",
         &["limit"],
         "Requests refused by a rate limit.",
@@ -442,6 +447,7 @@ pub const FROM_ZERO: &[(&str, &[(&str, &str)])] = &[
         "enrollpay_order_transitions_total",
         &[("from", "paying"), ("to", "paid")],
     ),
+    ("enrollpay_console_logins_total", &[("outcome", "refused")]),
     ("enrollpay_attempts_total", &[("end", "succeeded")]),
     ("enrollpay_attempts_total", &[("end", "expired")]),
     ("enrollpay_attempts_total", &[("end", "failed")]),

@@ -2,6 +2,7 @@
 //! (contract §4, "The order"). Start with [`View::order`].
 
 mod refunds;
+mod timeline;
 
 use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Value, json};
@@ -16,6 +17,7 @@ use crate::sealing::{Place, Sealed, Sealer, TokenKind};
 use crate::store::{MaskedPayer, PersonalData, StoredOrder};
 
 pub use refunds::{open_reason, reason_write};
+pub use timeline::Happened;
 
 /// How orders are written: under which address, in which zone, with whose tokens.
 #[derive(Clone, Debug)]

@@ -120,6 +120,7 @@ impl Target {
         for (key, value) in [
             ("SERVER__LISTEN", public.as_str()),
             ("ADMIN__LISTEN", &admin),
+            ("CONSOLE__LISTEN", "127.0.0.1:0"),
             ("SIMULATOR__LISTEN", &any),
             ("DEMO__LISTEN", &demo),
             ("STORE__URL", &format!("sqlite:{}", store.display())),

@@ -1,17 +1,19 @@
 //! What demo mode runs beside the gateway: the simulated providers, and a demo enrolment system that
 //! is a merchant like any other.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::demo_keys::{read_or_make, write_secret};
 use super::keys::Keys;
-use super::{AppError, Foundation, accounts, demo_merchant_file};
+use super::{AppError, Foundation, accounts, demo_merchant_file, demo_operators_file};
 use crate::config::{Config, Mode};
 use crate::demo::{self, Credentials, Demo, School};
-use crate::operations::{MerchantChanges, Operation, Operator};
+use crate::operations::{Hidden, MerchantChanges, Operation, OperationError, Operator};
 use crate::order::MerchantId;
 use crate::simulator::{self, Simulator};
 
@@ -26,6 +28,8 @@ pub(super) struct DemoMode {
 pub(super) struct Open {
     mode: DemoMode,
     school: Option<Demo>,
+    /// Where the passwords of the demo's operators are, if it made them.
+    operators: Option<PathBuf>,
 }
 
 impl DemoMode {
@@ -84,10 +88,12 @@ impl DemoMode {
         foundation: &Foundation,
         keys: &Keys,
     ) -> Result<Open, AppError> {
+        let operators = demo_operators(config, foundation, keys).await?;
         let Some(listen) = config.demo.listen else {
             return Ok(Open {
                 mode: self,
                 school: None,
+                operators,
             });
         };
         let mut merchants = Vec::new();
@@ -140,6 +146,7 @@ impl DemoMode {
         Ok(Open {
             mode: self,
             school: Some(demo),
+            operators,
         })
     }
 }
@@ -152,6 +159,10 @@ impl Open {
 
     pub(super) fn wallet_url(&self) -> Option<String> {
         self.mode.wallet_url()
+    }
+
+    pub(super) fn operators_file(&self) -> Option<&Path> {
+        self.operators.as_deref()
     }
 
     pub(super) async fn stop(self) {
@@ -256,8 +267,50 @@ async fn demo_merchant(
     Ok(merchant)
 }
 
+/// Two operators of the console, for odd money takes two people. Their passwords stand in a file beside
+/// the store; of operators that another node's demo made, that node has it.
+async fn demo_operators(
+    config: &Config,
+    foundation: &Foundation,
+    keys: &Keys,
+) -> Result<Option<PathBuf>, AppError> {
+    const NAMES: [&str; 2] = ["li.wei", "wang.fang"];
+    let path = demo_operators_file(config);
+    if config.console.listen.is_none() {
+        return Ok(None);
+    }
+    if !path.exists() {
+        for name in NAMES {
+            if foundation.store.operator(name).await?.is_some() {
+                return Ok(None);
+            }
+        }
+    }
+    let kept: BTreeMap<String, String> = read_or_make(&path, || {
+        let password = || foundation.random.hex::<8>();
+        Ok(NAMES.map(|name| (name.to_owned(), password())).into())
+    })?;
+    let operations = super::operations(config, foundation, keys);
+    let by = operator()?;
+    for (name, password) in kept {
+        if foundation.store.operator(&name).await?.is_some() {
+            continue;
+        }
+        let create = Operation::OperatorCreate {
+            name,
+            password: Some(Hidden(password)),
+        };
+        match operations.run(&by, create).await {
+            // Another node was faster.
+            Ok(_) | Err(OperationError::State(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(path))
+}
+
 /// The address that was asked for, or any free port of it where it is taken: two demos may run.
-fn free_or_any(listen: SocketAddr) -> SocketAddr {
+pub(super) fn free_or_any(listen: SocketAddr) -> SocketAddr {
     if std::net::TcpListener::bind(listen).is_ok() {
         listen
     } else {

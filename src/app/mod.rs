@@ -4,6 +4,7 @@
 mod accounts;
 mod cluster;
 pub mod commands;
+mod console;
 mod demo_keys;
 mod demo_mode;
 mod foundation;
@@ -84,6 +85,11 @@ pub fn demo_merchant_file(config: &Config, school: crate::demo::School) -> PathB
         School::Tuition => "demo-merchant-tuition.json",
         School::Language => "demo-merchant-language.json",
     })
+}
+
+/// Where demo mode keeps its operators' passwords, by their names.
+pub fn demo_operators_file(config: &Config) -> PathBuf {
+    config.data_folder().join("demo-operators.json")
 }
 
 /// What a command that opens the store itself works with.

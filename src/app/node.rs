@@ -53,6 +53,8 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
     // Port 0 means any: from here on the true one is known.
     config.server.listen = local(&public)?;
     config.admin.listen = local(&monitoring)?;
+    let desk = super::console::listen(&config)?;
+    config.console.listen = desk.as_ref().map(local).transpose()?;
     let config = config;
 
     let foundation = Foundation::open(&config).await?;
@@ -70,6 +72,7 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         zone_minutes: settings.zone_minutes,
         sealer: keys.sealer.clone(),
     });
+    let console_view = Arc::clone(&view);
     let shared = Shared::open(&config, &foundation.random)?;
     if let Some(redis) = &shared.redis
         && let Err(error) = redis.check().await
@@ -227,14 +230,29 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
             .run()
     };
     operations.orders = Some(shards.orders());
+    let console_server = match desk {
+        None => None,
+        Some(listener) => Some(super::console::serve(
+            &config,
+            listener,
+            operations.clone(),
+            console_view,
+            limiters,
+        )?),
+    };
     let command_server = commands::listen(&config.admin_socket(), operations)?;
+    let console = console_server.as_ref().map(Server::handle);
     let handles = [
         public_server.handle(),
         monitoring_server.handle(),
         command_server.handle(),
     ];
     let servers = [public_server, monitoring_server, command_server];
-    for server in servers.into_iter().chain(cluster_server) {
+    for server in servers
+        .into_iter()
+        .chain(console_server)
+        .chain(cluster_server)
+    {
         background.spawn_local(async move {
             if let Err(error) = server.await {
                 tracing::error!(%error, "a listener ended");
@@ -271,6 +289,9 @@ async fn run(config: &Config, announce: impl Fn(&str)) -> Result<(), AppError> {
         // Live pages would hold the listener for its whole patience: they go first.
         deps.streams.close();
         public.stop(true).await;
+        if let Some(console) = console {
+            console.stop(true).await;
+        }
         commands.stop(true).await;
         shards.stop(drain).await;
         if !has_others {
@@ -422,6 +443,12 @@ fn welcome(config: &Config, demo: Option<&super::demo_mode::Open>) -> String {
         "metrics and health",
         &format!("http://{}/metrics", config.admin.listen),
     );
+    if let Some(console) = config.console.listen {
+        line("operators' console", &format!("http://{console}/"));
+    }
+    if let Some(passwords) = demo.and_then(super::demo_mode::Open::operators_file) {
+        line("its operators' passwords", &passwords.display().to_string());
+    }
     if demo.is_some_and(|demo| demo.school_url().is_some()) {
         text.push_str(
             "\nPress 点击缴费 there, then the wallet link under the code: scan, confirm, pay.\nStop with Ctrl-C.\n",

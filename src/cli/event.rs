@@ -13,6 +13,8 @@ pub(super) enum Event {
     },
     /// Send an event again: the same id and the same bytes.
     Resend { event: String },
+    /// Stop trying an event for now.
+    Park { event: String },
     /// Make parked events pending again: one, or all of a merchant's.
     #[command(
         after_help = "Examples:\n  enrollpay event release evt_01J…\n  enrollpay event release --merchant mch_01J…"
@@ -30,6 +32,7 @@ impl Event {
         match self {
             Self::List { all } => Operation::EventList { all },
             Self::Resend { event } => Operation::EventResend { event },
+            Self::Park { event } => Operation::EventPark { event },
             Self::Release { event, merchant } => Operation::EventRelease {
                 released: match merchant {
                     Some(merchant) => Released::Merchant(merchant),

@@ -8,6 +8,7 @@ mod event;
 mod ledger;
 mod merchant;
 mod migrate;
+mod operator;
 mod output;
 mod personal;
 mod reconcile;
@@ -68,6 +69,9 @@ enum Command {
     /// Webhook events: what was not delivered, and what shall be once more.
     #[command(subcommand)]
     Event(event::Event),
+    /// Who may log in to the operators' console.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Payers' data: the keys it is sealed under, and its erasure.
     #[command(subcommand)]
     Personal(personal::Personal),
@@ -154,6 +158,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => migrate::run(&load()?),
         Command::Merchant(merchant) => operate(merchant.operation()),
         Command::Event(event) => operate(event.operation()),
+        Command::Operator(operator) => operate(operator.operation()?),
         Command::Capture(capture) => operate(capture.operation()?),
         Command::Refund(refund) => operate(refund.operation()?),
         Command::Ledger(ledger) => operate(ledger.operation()),

@@ -366,6 +366,7 @@ impl Config {
         if redis && postgres {
             findings.extend(self.cluster.validate());
         }
+        findings.extend(self.console.validate());
         findings.extend(self.secrets.validate(self.mode));
         let budgets = &self.budgets;
         let mut usual = budgets.wechatpay.validate("budgets.wechatpay");

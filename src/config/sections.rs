@@ -43,8 +43,48 @@ pub struct Admin {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
-    #[serde(deserialize_with = "lenient::plain")]
-    pub listen: SocketAddr,
+    /// `None`: this node serves no console.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub listen: Option<SocketAddr>,
+    /// What `Host` may be besides the address itself.
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub hosts: Vec<String>,
+}
+
+impl Console {
+    pub(super) fn validate(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let fits = |host: &String| {
+            url::Url::parse(&format!("http://{host}/")).is_ok_and(|url| {
+                url.host().is_some()
+                    && url.username().is_empty()
+                    && url.password().is_none()
+                    && url.path() == "/"
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+            }) && host
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+        };
+        for (index, host) in self.hosts.iter().enumerate() {
+            if !fits(host) {
+                findings.push(Finding::new(
+                    &format!("console.hosts[{index}]"),
+                    format!("{host:?}"),
+                    "a name as browsers send it, such as console.example.edu.cn or 10.0.0.7:8082",
+                ));
+            }
+        }
+        if self.hosts.is_empty() && self.listen.is_some_and(|at| at.ip().is_unspecified()) {
+            findings.push(Finding::new(
+                "console.hosts",
+                "nothing",
+                "the names under which browsers reach the console: no browser is at an address that \
+                 stands for all",
+            ));
+        }
+        findings
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

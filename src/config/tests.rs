@@ -41,6 +41,29 @@ fn a_school_and_simulators_may_live_elsewhere() {
 }
 
 #[test]
+fn a_console_answers_to_names_that_browsers_can_send() {
+    let console = |settings: &str| format!("[console]\n{settings}\n");
+    let none = load(&console("listen = \"\""), &[]).unwrap();
+    assert_eq!(none.console.listen, None);
+    let hosts = "hosts = [\"console.example.edu.cn\", \"10.0.0.7:8082\", \"[::1]:8082\"]";
+    let named = load(
+        &console(&format!("listen = \"0.0.0.0:8082\"\n{hosts}")),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(named.console.hosts.len(), 3);
+    for wrong in ["https://console.example.edu.cn", "a b", "host/path", ""] {
+        let findings = refused(&console(&format!("hosts = [\"{wrong}\"]")), &[]);
+        assert!(findings[0].contains("console.hosts[0]: "), "{findings:?}");
+    }
+    let findings = refused(&console("listen = \"0.0.0.0:8082\""), &[]);
+    assert!(
+        findings[0].contains("console.hosts: found nothing"),
+        "{findings:?}"
+    );
+}
+
+#[test]
 fn the_environment_wins_and_may_write_lists_and_numbers() {
     let config = load(
         "[server]\nlisten = \"127.0.0.1:1\"\n",

@@ -29,6 +29,11 @@ use super::problem::{Code, Problem};
 use super::{Limits, metric};
 use crate::order::{KeyId, OrderId};
 
+/// Guesses of a password: five under one name, twenty from one address, then one a minute.
+const LOGIN_EVERY: Duration = Duration::from_mins(1);
+const LOGIN_NAME_BURST: u32 = 5;
+const LOGIN_ADDRESS_BURST: u32 = 20;
+
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
 /// One limit on many callers.
@@ -94,7 +99,7 @@ impl<K: Hash + Eq + Clone + fmt::Display> Limit<K> {
     }
 }
 
-/// All limits of the public listener. Cheap to clone; make one for all workers.
+/// All limits of the public listener, and those of logins to the console. Cheap to clone; make one for all workers.
 #[derive(Clone)]
 pub struct Limiters(Arc<Inner>);
 
@@ -102,6 +107,8 @@ struct Inner {
     merchant: Limit<KeyId>,
     address: Limit<IpAddr>,
     attempts: Limit<OrderId>,
+    login_name: Limit<String>,
+    login_address: Limit<IpAddr>,
     shared: Option<Shared>,
 }
 
@@ -136,6 +143,8 @@ impl Limiters {
                 per_second(limits.address_per_second),
                 limits.address_burst,
             ),
+            login_name: Limit::new("login_name", LOGIN_EVERY, LOGIN_NAME_BURST),
+            login_address: Limit::new("login_address", LOGIN_EVERY, LOGIN_ADDRESS_BURST),
             attempts: Limit::new("attempts", Duration::from_hours(1) / hourly, hourly),
             shared,
         }))
@@ -153,6 +162,18 @@ impl Limiters {
         self.0.address.take(&limited_by(address), shared).await
     }
 
+    /// One try to log in to the console: so many under one name, and so many from one address, whatever
+    /// comes of them. `name`: a hash of what was typed.
+    pub async fn login(&self, name: u128, address: IpAddr) -> Result<(), Problem> {
+        let shared = self.0.shared.as_ref();
+        let address = limited_by(address);
+        self.0.login_address.take(&address, shared).await?;
+        self.0
+            .login_name
+            .take(&format!("{name:032x}"), shared)
+            .await
+    }
+
     /// One new attempt of one order.
     pub async fn attempt(&self, order: OrderId) -> Result<(), Problem> {
         let shared = self.0.shared.as_ref();
@@ -165,5 +186,7 @@ impl Limiters {
         self.0.merchant.upkeep();
         self.0.address.upkeep();
         self.0.attempts.upkeep();
+        self.0.login_name.upkeep();
+        self.0.login_address.upkeep();
     }
 }

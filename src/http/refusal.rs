@@ -169,6 +169,7 @@ pub fn rejected(rejection: &Rejection, view: &View) -> Problem {
         | Rejection::CaptureKnown
         | Rejection::EpochMoved { .. }
         | Rejection::ShardHeld
+        | Rejection::OperatorTaken
         | Rejection::DeliveryMoved => Problem::new(
             Code::Overloaded,
             "The order changed at the same moment. Nothing was done.",

@@ -9,6 +9,7 @@ use crate::store::{DeliveryState, OutboxEntry, Write};
 /// Events that are read, and released, at once.
 const PAGE: usize = 500;
 const RESENT: &str = "resend asked for by an operator";
+const PARKED: &str = "parked by an operator";
 const RELEASED: &str = "released by an operator";
 
 impl Operations {
@@ -25,6 +26,37 @@ impl Operations {
     ) -> Result<Value, OperationError> {
         let entry = self.event(event).await?;
         self.again(by, "event resend", entry, RESENT).await
+    }
+
+    /// Stops trying for now: the receiver is known to be away, or to choke on this one.
+    pub(super) async fn event_park(
+        &self,
+        by: &Operator,
+        event: &str,
+    ) -> Result<Value, OperationError> {
+        let entry = self.event(event).await?;
+        if entry.state != DeliveryState::Pending {
+            return Err(OperationError::State("the event is not on its way"));
+        }
+        let now = self.clock.now();
+        self.write(vec![
+            Write::Delivery {
+                event: entry.id,
+                was: (entry.state, entry.tries),
+                state: DeliveryState::Parked,
+                tries: entry.tries,
+                next_at: None,
+                note: PARKED.to_owned(),
+                at: now,
+            },
+            self.audit(by, "event park", &entry.id.to_string(), "done"),
+        ])
+        .await?;
+        Ok(event_json(&OutboxEntry {
+            state: DeliveryState::Parked,
+            note: PARKED.to_owned(),
+            ..entry
+        }))
     }
 
     /// Unparks one event.

@@ -3,7 +3,9 @@
 
 mod captures;
 mod events;
+mod find;
 mod ledger;
+mod logins;
 mod merchants;
 mod operator;
 mod personal;
@@ -28,6 +30,7 @@ use crate::sealing::Sealer;
 use crate::store::{Actor, AuditEntry, Store, StoreError, Transaction, Write};
 use crate::view::write_time;
 
+pub use logins::{Login, prepare as prepare_logins};
 pub use operator::Operator;
 pub use refunds::{Destination, Hidden};
 
@@ -58,6 +61,10 @@ pub enum Operation {
     EventResend {
         event: String,
     },
+    /// Gives up for now what is still being tried.
+    EventPark {
+        event: String,
+    },
     /// Makes parked events pending again.
     EventRelease {
         released: Released,
@@ -86,6 +93,21 @@ pub enum Operation {
     Reconcile {
         account: String,
         date: String,
+    },
+    /// Someone who may log in to the console; without a password one is made and answered, once.
+    OperatorCreate {
+        name: String,
+        password: Option<Hidden>,
+    },
+    OperatorList,
+    /// Ends every session of theirs, as `OperatorSetPassword` does.
+    OperatorDisable {
+        name: String,
+    },
+    /// Lets a disabled one in again, with this password.
+    OperatorSetPassword {
+        name: String,
+        password: Option<Hidden>,
     },
     PersonalStatus,
     PersonalReencrypt,
@@ -126,6 +148,7 @@ impl Operation {
             Self::MerchantRotateKey { .. } => "merchant rotate-key",
             Self::EventList { .. } => "event list",
             Self::EventResend { .. } => "event resend",
+            Self::EventPark { .. } => "event park",
             Self::EventRelease { .. } => "event release",
             Self::CaptureList => "capture list",
             Self::CaptureSettle { .. } => "capture settle",
@@ -134,6 +157,10 @@ impl Operation {
             Self::RefundRepair { .. } => "refund repair",
             Self::Ledger { .. } => "ledger",
             Self::Reconcile { .. } => "reconcile",
+            Self::OperatorCreate { .. } => "operator create",
+            Self::OperatorList => "operator list",
+            Self::OperatorDisable { .. } => "operator disable",
+            Self::OperatorSetPassword { .. } => "operator set-password",
             Self::PersonalStatus => "personal status",
             Self::PersonalReencrypt => "personal reencrypt",
             Self::PersonalErase { .. } => "personal erase",
@@ -232,6 +259,7 @@ impl Operations {
             } => self.rotate_key(by, &merchant, overlap_seconds).await,
             Operation::EventList { all } => self.event_list(all).await,
             Operation::EventResend { event } => self.event_resend(by, &event).await,
+            Operation::EventPark { event } => self.event_park(by, &event).await,
             Operation::EventRelease { released } => match released {
                 Released::Event(event) => self.event_release(by, &event).await,
                 Released::Merchant(merchant) => self.events_release(by, &merchant).await,
@@ -254,6 +282,14 @@ impl Operations {
             }
             Operation::Ledger { order } => self.ledger(order.as_deref()).await,
             Operation::Reconcile { account, date } => self.reconcile(by, &account, &date).await,
+            Operation::OperatorCreate { name, password } => {
+                self.operator_create(by, &name, password).await
+            }
+            Operation::OperatorList => self.operator_list().await,
+            Operation::OperatorDisable { name } => self.operator_disable(by, &name).await,
+            Operation::OperatorSetPassword { name, password } => {
+                self.operator_set_password(by, &name, password).await
+            }
             Operation::PersonalStatus => self.personal_status().await,
             Operation::PersonalReencrypt => self.personal_reencrypt(by).await,
             Operation::PersonalErase {

@@ -1,15 +1,23 @@
-//! Who acts. The user id is what the kernel says of the other end of the socket; the name is the
-//! person's own, for one account of a machine may be shared.
+//! Who acts. At a machine, the user id is what the kernel says of the other end of the socket, and the
+//! name is the person's own, for one account of a machine may be shared. At the console it is the name
+//! that a password opened: nobody gives another one there.
 
 use super::{OperationError, wrong};
 use crate::order::{OperatorHash, PayerHash};
 use crate::sealing::Sealer;
 
-/// A person at a machine.
+/// One person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    user: u32,
+    at: Place,
     name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Of a machine, by its user id.
+    Machine(u32),
+    Console,
 }
 
 impl Operator {
@@ -19,23 +27,39 @@ impl Operator {
             Some(name) => name.to_owned(),
             None => login_name(user).unwrap_or_else(|| format!("user-{user}")),
         };
+        Self::named(Place::Machine(user), name, "--operator")
+    }
+
+    /// Of a name that may be given to somebody who logs in, or that belongs to a session.
+    pub fn at_console(name: &str) -> Result<Self, OperationError> {
+        Self::named(Place::Console, name.to_owned(), "name")
+    }
+
+    fn named(at: Place, name: String, what: &'static str) -> Result<Self, OperationError> {
         // What looks like one name must be one name: no blanks, nothing invisible.
         let good = name
             .chars()
             .all(|letter| letter.is_alphanumeric() || matches!(letter, '.' | '_' | '-' | '@'));
         if name.is_empty() || name.chars().count() > 64 || !good {
             return Err(wrong(
-                "--operator",
+                what,
                 &format!("{name:?}"),
                 "1 to 64 letters, digits and . _ - @",
             ));
         }
-        Ok(Self { user, name })
+        Ok(Self { at, name })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// As the log has it.
     pub fn identity(&self) -> String {
-        format!("{}:{}", self.user, self.name)
+        match self.at {
+            Place::Machine(user) => format!("{user}:{}", self.name),
+            Place::Console => format!("console:{}", self.name),
+        }
     }
 
     /// What tells two people apart, by their names alone: one person may use two machines.
@@ -70,6 +94,9 @@ mod tests {
         assert_eq!(of(1, "li.wei").identity(), "1:li.wei");
         assert_eq!(of(1, "li.wei").hash(&sealer), of(2, "Li.Wei").hash(&sealer));
         assert_ne!(of(1, "li.wei").hash(&sealer), of(1, "张三").hash(&sealer));
+        let logged_in = Operator::at_console("Li.Wei").unwrap();
+        assert_eq!(logged_in.identity(), "console:Li.Wei");
+        assert_eq!(logged_in.hash(&sealer), of(1, "li.wei").hash(&sealer));
         for bad in [
             "",
             "li wei",
@@ -79,6 +106,7 @@ mod tests {
             &"a".repeat(65),
         ] {
             assert!(Operator::of(1, Some(bad)).is_err(), "{bad:?}");
+            assert!(Operator::at_console(bad).is_err(), "{bad:?}");
         }
         // Root has a name on every machine; nobody has the last id.
         assert_eq!(Operator::of(0, None).unwrap().identity(), "0:root");

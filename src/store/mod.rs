@@ -3,6 +3,7 @@
 
 mod audit;
 mod books;
+pub mod desk;
 mod ownership;
 pub mod personal;
 pub mod postgres;
@@ -26,12 +27,13 @@ use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 
 pub use audit::{AuditBroken, AuditEntry, CHAIN_START, verify_audit, verify_chain};
 pub use books::{LedgerLine, RefundRow, RefundStatus};
+pub use desk::Desk;
 pub use ownership::{InstanceRow, Owned, ShardRow, shard_hash, shard_of};
 pub use reconciliation::Reconciliations;
 
 /// Durable state. All calls are safe to repeat: what a commit already did, it refuses to do again.
 #[async_trait]
-pub trait Store: Reconciliations + Send + Sync + fmt::Debug {
+pub trait Store: Reconciliations + Desk + Send + Sync + fmt::Debug {
     /// Commits the transactions in one flush. Each stands or falls alone: a rejected one leaves no
     /// trace and does not disturb its neighbours. When this returns `Ok`, what was accepted survives
     /// kill -9 and power loss (A1).
@@ -300,6 +302,8 @@ pub enum Write {
     },
     /// A run of a reconciliation, or rows of its result.
     Reconciliation(reconciliation::ReconciliationWrite),
+    /// Operators and their sessions.
+    Desk(desk::DeskWrite),
     /// The same value under another key.
     Resealed(personal::Resealed),
     /// Forgets the people of an order that is over, if it still stands at `version`, none of its
@@ -376,6 +380,8 @@ pub enum Rejection {
     ShardHeld,
     #[error("the event does not stand as it did when this was decided")]
     DeliveryMoved,
+    #[error("there is an operator of this name")]
+    OperatorTaken,
     /// A rule of the store that our own code should never meet: a bug, counted and logged.
     #[error("the store's rule {rule} refused the write")]
     RuleBroken { rule: String },
@@ -397,6 +403,7 @@ impl Rejection {
             Self::EpochMoved { .. } => "epoch_moved",
             Self::ShardHeld => "shard_held",
             Self::DeliveryMoved => "delivery_moved",
+            Self::OperatorTaken => "operator_taken",
             Self::RuleBroken { .. } => "rule_broken",
         }
     }

@@ -82,12 +82,14 @@ export async function serve({ env = {}, args = [], cwd } = {}) {
   const running = await start([...args, "serve"], own, {
     ENROLLPAY__SERVER__LISTEN: "127.0.0.1:0",
     ENROLLPAY__ADMIN__LISTEN: "127.0.0.1:0",
+    ENROLLPAY__CONSOLE__LISTEN: "127.0.0.1:0",
     ENROLLPAY__SIMULATOR__LISTEN: "127.0.0.1:0",
     ENROLLPAY__DEMO__LISTEN: "127.0.0.1:0",
     ...env,
   }, {
     school: /demo school\s+(http:\S+?)\/?$/,
     origin: /documentation\s+(http:\S+)\/docs/,
+    console: /operators' console\s+(http:\S+?)\/?$/,
     ...(args.length ? {} : { simulator: /simulated wallets\s+(http:\S+)\/wallet/ }),
   });
   return {
@@ -131,6 +133,7 @@ export const control = (simulator) => ({
   trades: async () => (await json("GET", `${simulator}/control/books`)).trades,
   payLate: (number) => json("POST", `${simulator}/control/pay_late`, { out_trade_no: number }),
   pay: (number) => json("POST", `${simulator}/control/pay`, { out_trade_no: number }),
+  forge: (number, fault) => json("POST", `${simulator}/control/forge`, { out_trade_no: number, fault }),
 });
 
 /** A request of the demo school's, signed, from the command line. */
@@ -291,6 +294,26 @@ export async function pay(page) {
   await page.locator("#ep-wallet-pay").click();
   await says(page, ".ep-wallet-sheet h2", "支付成功");
   await page.locator("#ep-wallet-done").click();
+}
+
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+
+/** What axe finds on a page as it stands; the simulated wallet's own bar is not ours. */
+export async function faults(page) {
+  const session = await page.context().newCDPSession(page);
+  // By the debugger, which no policy of the page concerns.
+  await session.send("Runtime.evaluate", { expression: `${axe};undefined` });
+  const { result, exceptionDetails } = await session.send("Runtime.evaluate", {
+    expression: `axe.run({ exclude: [[".ep-wallet-bar"], [".ep-wallet-shade"]] }, { runOnly: ${JSON.stringify(TAGS)} })
+      .then(({ violations }) => JSON.stringify(violations.map((one) =>
+        one.id + ": " + one.nodes.slice(0, 3).map((node) => node.target + " " + (node.any[0]?.message ?? "")).join(" | "))))`,
+    awaitPromise: true,
+    returnByValue: true,
+  });
+  await session.detach();
+  assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails));
+  return JSON.parse(result.value);
 }
 
 /** The page never did what a page must not do. */

@@ -164,6 +164,7 @@ fn a_wrong_configuration_is_one_line() {
             .env("ENROLLPAY__STORE__URL", &store)
             .env("ENROLLPAY__SERVER__LISTEN", "127.0.0.1:0")
             .env("ENROLLPAY__ADMIN__LISTEN", "127.0.0.1:0")
+            .env("ENROLLPAY__CONSOLE__LISTEN", "127.0.0.1:0")
             .env(format!("ENROLLPAY__{key}"), value)
             .output()
             .unwrap();

@@ -110,6 +110,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "retention",
         ],
     ),
+    // Another face of `operations`, with the words of `view` and what `http` knows of addresses, bodies
+    // and limits.
+    ("console", &["order", "store", "view", "operations", "http"]),
     ("simulator", &["clock", "random", "order"]),
     ("demo", &["clock", "random", "order", "qr"]),
 ];

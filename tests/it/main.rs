@@ -12,6 +12,7 @@ mod calls_wechatpay;
 mod calls_wechatpay_bills;
 mod cashier;
 mod cluster;
+mod console;
 mod crash;
 mod dashboards;
 mod demo;

@@ -52,6 +52,10 @@ const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
     ("enrollpay_webhook_altered_total", "no stored event changed"),
     ("enrollpay_orders_erased_total", "nobody is erased so soon"),
     (
+        "enrollpay_console_logins_total",
+        "nobody logs in to the console",
+    ),
+    (
         "enrollpay_values_resealed_total",
         "there is one field key only",
     ),

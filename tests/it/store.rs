@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enrollpay::store::Store;
 
+pub mod desk;
 pub mod money;
 pub mod nodes;
 pub mod reconciliation;
@@ -69,6 +70,10 @@ macro_rules! store_suite {
             no_event_appears_before_a_cursor_handed_out,
             two_people_settle_evidence,
             what_operators_did_is_one_chain,
+            the_latest_that_operators_did_comes_first,
+            an_operators_name_is_one_persons,
+            a_session_is_one_operators_until_its_end,
+            an_order_is_found_by_a_number_of_the_providers,
             orders_are_counted_by_status,
             what_is_old_is_forgotten,
             a_days_captures_and_refunds_are_read_by_pages,

@@ -7,6 +7,7 @@
 mod address;
 mod apply;
 mod books;
+mod desk;
 mod opening;
 mod outcome;
 mod personal;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Error};
 
 /// `None`: any column.
-const UPDATES: [(&str, Option<&str>); 17] = [
+const UPDATES: [(&str, Option<&str>); 19] = [
     ("settings", None),
     ("merchants", None),
     ("merchant_keys", None),
@@ -34,9 +34,11 @@ const UPDATES: [(&str, Option<&str>); 17] = [
     ("mismatches", Some("settled")),
     ("reconciliations", None),
     ("reconciliation_rows", None),
+    ("operators", Some("password, disabled_at")),
+    ("sessions", Some("seen_at")),
 ];
 
-const INSERTS: [&str; 23] = [
+const INSERTS: [&str; 25] = [
     "settings",
     "merchants",
     "merchant_keys",
@@ -60,15 +62,18 @@ const INSERTS: [&str; 23] = [
     "audit",
     "reconciliations",
     "reconciliation_rows",
+    "operators",
+    "sessions",
 ];
 
-const DELETES: [&str; 6] = [
+const DELETES: [&str; 7] = [
     "instances",
     "nonces",
     "idempotency",
     "personal",
     "oauth_states",
     "reconciliation_rows",
+    "sessions",
 ];
 
 /// Gives `role` what the service needs and takes from it what it had beyond that.

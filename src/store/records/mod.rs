@@ -2,6 +2,7 @@
 //! they ask and in what they promise each other's transactions, not in what a row means.
 
 pub(super) mod books;
+pub(super) mod desk;
 pub(super) mod personal;
 pub(super) mod reconciliation;
 

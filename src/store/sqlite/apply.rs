@@ -1,6 +1,7 @@
 //! One transaction as statements. The schema refuses what must not be; here its refusals get their
 //! names. Nothing is looked up first where a constraint can decide.
 
+mod desk;
 mod money;
 mod operators;
 
@@ -460,6 +461,7 @@ fn apply_write(connection: &Connection, write: &Write, now: Timestamp) -> Result
             at,
         } => operators::settle_evidence(connection, account, reference, *operator, *at)?,
         Write::Audit(entry) => operators::append_audit(connection, entry)?,
+        Write::Desk(write) => desk::apply(connection, write)?,
         Write::Merchant(merchant) => {
             connection
                 .prepare_cached(

@@ -6,6 +6,7 @@
 
 mod apply;
 mod books;
+mod desk;
 mod opening;
 mod personal;
 mod readers;

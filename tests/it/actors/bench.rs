@@ -25,9 +25,10 @@ use enrollpay::provider::{
 };
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::desk::{OperatorRow, SessionRow};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
-    Actor, AuditEntry, EvidenceRow, Fence, IdempotencyRow, InstanceRow, Item, LedgerLine,
+    Actor, AuditEntry, Desk, EvidenceRow, Fence, IdempotencyRow, InstanceRow, Item, LedgerLine,
     MaskedPayer, Merchant, MerchantKey, OauthState, OrderFilter, OrderSnapshot, OutboxEntry,
     OutboxGauge, Owned, PayerIdentity, PersonalData, Reconciliations, RefundRow, Rejection,
     ShardRow, Store, StoreError, StoredOrder, TimelineEntry, TokenTarget, Transaction, Write,
@@ -524,6 +525,33 @@ impl Store for Gate {
     }
     async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+#[async_trait]
+impl Desk for Gate {
+    async fn operator(&self, name: &str) -> Result<Option<OperatorRow>, StoreError> {
+        self.store.operator(name).await
+    }
+    async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError> {
+        self.store.operators().await
+    }
+    async fn session(&self, token: TokenHash) -> Result<Option<SessionRow>, StoreError> {
+        self.store.session(token).await
+    }
+    async fn orders_of_transaction(
+        &self,
+        transaction_id: &str,
+        limit: usize,
+    ) -> Result<Vec<OrderId>, StoreError> {
+        let orders = self.store.orders_of_transaction(transaction_id, limit);
+        orders.await
+    }
+    async fn outbox_of(&self, order: OrderId) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.store.outbox_of(order).await
+    }
+    async fn audit_before(&self, before: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.store.audit_before(before, limit).await
     }
 }
 

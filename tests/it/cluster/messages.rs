@@ -15,6 +15,7 @@ use enrollpay::order::{
     SettleBy, Timestamp, TradeAnswer, Wallet,
 };
 use enrollpay::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
+use enrollpay::store::desk::{DeskWrite, OperatorRow, SessionRow};
 use enrollpay::store::personal::{Cell, Resealed};
 use enrollpay::store::reconciliation::{
     Field, FlowSums, ReconciliationWrite, Row, RowKind, Run, RunBy, RunState, Side, Tally,
@@ -595,6 +596,7 @@ fn write() -> BoxedStrategy<Write> {
         Write::Setting { .. } => (text(), text())
             .prop_map(|(name, value)| Write::Setting { name, value }),
         Write::Reconciliation(_) => reconciliation().prop_map(Write::Reconciliation),
+        Write::Desk(_) => desk().prop_map(Write::Desk),
         Write::Resealed(_) => {
             let digest = option::of(any::<[u8; 32]>().prop_map(BodyDigest));
             (cell(), sealed(), sealed(), digest).prop_map(|(cell, was, now, digest)| {
@@ -636,6 +638,33 @@ fn write() -> BoxedStrategy<Write> {
     })
 }
 
+fn desk() -> BoxedStrategy<DeskWrite> {
+    let operator = || {
+        (text(), text(), at(), option::of(at())).prop_map(
+            |(name, password, created_at, disabled_at)| OperatorRow {
+                name,
+                password,
+                created_at,
+                disabled_at,
+            },
+        )
+    };
+    every!(DeskWrite {
+        DeskWrite::OperatorAdded(_) => operator().prop_map(DeskWrite::OperatorAdded),
+        DeskWrite::OperatorChanged(_) => operator().prop_map(DeskWrite::OperatorChanged),
+        DeskWrite::SessionBegun { .. } => (hash(), text(), at(), at(), at()).prop_map(
+            |(token, operator, created_at, seen_at, forget_before)| DeskWrite::SessionBegun {
+                session: SessionRow { token, operator, created_at, seen_at },
+                forget_before,
+            }
+        ),
+        DeskWrite::SessionSeen { .. } => (hash(), at())
+            .prop_map(|(token, at)| DeskWrite::SessionSeen { token, at }),
+        DeskWrite::SessionEnded { .. } => hash()
+            .prop_map(|token| DeskWrite::SessionEnded { token }),
+    })
+}
+
 fn rejection() -> BoxedStrategy<Rejection> {
     every!(Rejection {
         Rejection::VersionMoved => Just(Rejection::VersionMoved),
@@ -659,6 +688,7 @@ fn rejection() -> BoxedStrategy<Rejection> {
             .prop_map(|epoch| Rejection::EpochMoved { epoch }),
         Rejection::ShardHeld => Just(Rejection::ShardHeld),
         Rejection::DeliveryMoved => Just(Rejection::DeliveryMoved),
+        Rejection::OperatorTaken => Just(Rejection::OperatorTaken),
         Rejection::RuleBroken { .. } => text().prop_map(|rule| Rejection::RuleBroken { rule }),
     })
 }

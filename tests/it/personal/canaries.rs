@@ -80,6 +80,7 @@ async fn production_leaves_no_image_of_its_memory() {
         ("ENROLLPAY__MODE", "production"),
         ("ENROLLPAY__SERVER__LISTEN", "127.0.0.1:0"),
         ("ENROLLPAY__ADMIN__LISTEN", "127.0.0.1:0"),
+        ("ENROLLPAY__CONSOLE__LISTEN", "127.0.0.1:0"),
         ("ENROLLPAY__ADMIN__SOCKET", socket.to_str().unwrap()),
         (
             "ENROLLPAY__SERVER__PUBLIC_URL",

@@ -129,6 +129,7 @@ impl Gateway {
             ("SERVER__LISTEN", public.as_str()),
             ("SERVER__WORKERS", "2"),
             ("ADMIN__LISTEN", &admin),
+            ("CONSOLE__LISTEN", "127.0.0.1:0"),
             ("SIMULATOR__LISTEN", &simulators),
             ("DEMO__LISTEN", &demo),
             ("SHARDS__THREADS", "2"),

@@ -26,7 +26,7 @@ use crate::support::World;
 use crate::support::student::Alipay;
 
 impl Gateway {
-    fn operations(&self) -> Operations {
+    pub fn operations(&self) -> Operations {
         Operations {
             store: self.store.clone(),
             orders: Some(self.deps.orders.clone()),

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use enrollpay::order::{AccountId, Status, WebhookType};
+use enrollpay::sealing::TokenHash;
 use enrollpay::store::personal::{PersonalStore as _, SealedTable};
 use enrollpay::store::postgres::{Options, PostgresStore};
 use enrollpay::store::reconciliation::{RowFilter, Verdict, Window};
 use enrollpay::store::{
-    OrderFilter, Owned, Reconciliations as _, Store, StoreError, TokenTarget, Write,
+    Desk as _, OrderFilter, Owned, Reconciliations as _, Store, StoreError, TokenTarget, Write,
 };
 
 use super::Place;
@@ -181,6 +182,25 @@ async fn what_a_sweep_repeats_is_answered_from_an_index() {
     };
     let poor = poor_plans(&server, reconciliation, nothing).await;
     assert_eq!(poor, Vec::<String>::new());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_the_console_asks_is_answered_from_an_index() {
+    let server = telling_server();
+    let database = server.database();
+    let store = opened(&database).await;
+    let pages = async || {
+        store.operator("li.wei").await.unwrap();
+        store.operators().await.unwrap();
+        store.session(TokenHash([1; 16])).await.unwrap();
+        store.orders_of_transaction("4200", 9).await.unwrap();
+        store.outbox_of(order_id(1)).await.unwrap();
+        store.audit_before(9, 9).await.unwrap();
+    };
+    // The few rows that an index gave, in turn or each once.
+    let few = |line: &str| line.starts_with("Sort Key: ");
+    assert_eq!(poor_plans(&server, pages, few).await, Vec::<String>::new());
     store.close().await;
 }
 

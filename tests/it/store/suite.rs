@@ -11,6 +11,7 @@ use enrollpay::store::{
 };
 
 use super::Place;
+pub use super::desk::*;
 pub use super::money::*;
 pub use super::nodes::*;
 pub use super::reconciliation::*;
@@ -318,7 +319,7 @@ pub async fn a_dropped_idempotency_key_is_free_again(place: &dyn Place) {
 }
 
 /// Commits a new order with a code shown, and gives its state.
-async fn shown(store: &Arc<dyn Store>, n: u32) -> enrollpay::order::Order {
+pub(super) async fn shown(store: &Arc<dyn Store>, n: u32) -> enrollpay::order::Order {
     commit_step(store, creation(n)).await.unwrap();
     let shown = start(&order(n));
     commit_step(store, shown.clone()).await.unwrap();

@@ -169,6 +169,8 @@ pub struct Gateway {
     /// Where merchants, students and providers reach it.
     pub origin: String,
     monitoring: String,
+    /// The operators' console.
+    pub console: String,
     folder: PathBuf,
     accounts: PathBuf,
     environment: BTreeMap<String, String>,
@@ -181,13 +183,14 @@ impl Gateway {
     pub fn new(folder: &Path, simulators: &Simulators, environment: &[(&str, &str)]) -> Self {
         let folder = folder.join("gateway");
         std::fs::create_dir_all(&folder).unwrap();
-        let (public, admin) = (free_port(), free_port());
+        let (public, admin, console) = (free_port(), free_port(), free_port());
         let store = folder.join("enrollpay.db");
         let mut all: BTreeMap<String, String> = [
             ("SERVER__LISTEN", format!("127.0.0.1:{public}")),
             ("SERVER__WORKERS", "2".to_owned()),
             ("SERVER__DRAIN_SECONDS", "10".to_owned()),
             ("ADMIN__LISTEN", format!("127.0.0.1:{admin}")),
+            ("CONSOLE__LISTEN", format!("127.0.0.1:{console}")),
             ("SIMULATOR__LISTEN", "127.0.0.1:0".to_owned()),
             ("DEMO__LISTEN", "127.0.0.1:0".to_owned()),
             ("STORE__URL", format!("sqlite:{}", store.display())),
@@ -213,6 +216,7 @@ impl Gateway {
         Self {
             origin: format!("http://{}", all["ENROLLPAY__SERVER__LISTEN"]),
             monitoring: format!("http://127.0.0.1:{admin}"),
+            console: format!("http://127.0.0.1:{console}"),
             kept: Kept::File(store),
             folder,
             accounts: simulators.accounts(),

@@ -9,6 +9,7 @@ use enrollpay::order::{
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::desk::{Desk, OperatorRow, SessionRow};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
     AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, Fence, IdempotencyRow, InstanceRow,
@@ -353,6 +354,28 @@ impl Store for Outbox {
         unused()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Desk for Outbox {
+    async fn operator(&self, _: &str) -> Result<Option<OperatorRow>, StoreError> {
+        unused()
+    }
+    async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError> {
+        unused()
+    }
+    async fn session(&self, _: TokenHash) -> Result<Option<SessionRow>, StoreError> {
+        unused()
+    }
+    async fn orders_of_transaction(&self, _: &str, _: usize) -> Result<Vec<OrderId>, StoreError> {
+        unused()
+    }
+    async fn outbox_of(&self, _: OrderId) -> Result<Vec<OutboxEntry>, StoreError> {
+        unused()
+    }
+    async fn audit_before(&self, _: u64, _: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        unused()
+    }
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 //! things is asked for in a way that answers with a number of rows, and looked up only then.
 
 mod batch;
+mod desk;
 mod keys;
 mod money;
 mod nodes;
@@ -520,6 +521,7 @@ async fn apply_write(session: &Session<'_>, write: &Write) -> Result<(), Failure
             at,
         } => operators::settle_evidence(session, account, reference, *operator, *at).await?,
         Write::Audit(entry) => operators::append_audit(session, entry).await?,
+        Write::Desk(write) => desk::apply(session, write).await?,
         Write::Merchant(merchant) => {
             session
                 .execute(
