@@ -14,6 +14,7 @@ pub mod edge;
 pub mod idempotency;
 pub mod json;
 pub mod limits;
+pub mod making;
 pub mod merchant;
 pub mod openapi;
 pub mod problem;

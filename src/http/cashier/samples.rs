@@ -94,6 +94,7 @@ fn snapshot() -> OrderSnapshot {
         field_hashes: Vec::new(),
         possible_duplicate: None,
         has_display_fields: false,
+        bills: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Error};
 
 /// `None`: any column.
-const UPDATES: [(&str, Option<&str>); 17] = [
+const UPDATES: [(&str, Option<&str>); 18] = [
     ("settings", None),
     ("merchants", None),
     ("merchant_keys", None),
@@ -30,13 +30,19 @@ const UPDATES: [(&str, Option<&str>); 17] = [
         "evidence",
         Some("body, proposed_by, proposed_at, settled_by, settled_at"),
     ),
+    (
+        "bills",
+        Some(
+            "sealed, cancelled_at, order_id, payer_masked, payer_index, personal_hashes, erased_at",
+        ),
+    ),
     ("refunds", Some("status, ended_at")),
     ("mismatches", Some("settled")),
     ("reconciliations", None),
     ("reconciliation_rows", None),
 ];
 
-const INSERTS: [&str; 23] = [
+const INSERTS: [&str; 25] = [
     "settings",
     "merchants",
     "merchant_keys",
@@ -57,17 +63,20 @@ const INSERTS: [&str; 23] = [
     "personal",
     "oauth_states",
     "evidence",
+    "bills",
+    "payer_links",
     "audit",
     "reconciliations",
     "reconciliation_rows",
 ];
 
-const DELETES: [&str; 6] = [
+const DELETES: [&str; 7] = [
     "instances",
     "nonces",
     "idempotency",
     "personal",
     "oauth_states",
+    "payer_links",
     "reconciliation_rows",
 ];
 

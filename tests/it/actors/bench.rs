@@ -912,6 +912,7 @@ pub fn new_order(id: OrderId, sealer: &Sealer) -> NewOrder {
             field_hashes: Vec::new(),
             possible_duplicate: None,
             has_display_fields: false,
+            bills: Vec::new(),
         },
         actor: Actor::Merchant,
         request_id: None,

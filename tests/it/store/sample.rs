@@ -105,6 +105,7 @@ pub fn snapshot(n: u32) -> OrderSnapshot {
         field_hashes: vec![("amount".to_owned(), "hash".to_owned())],
         possible_duplicate: None,
         has_display_fields: false,
+        bills: Vec::new(),
     }
 }
 
