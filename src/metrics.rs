@@ -179,6 +179,21 @@ pub const ALL: &[Metric] = &[
         &["why"],
         "Orders that a person must look at.",
     ),
+    counter(
+        "enrollpay_bills_created_total",
+        &[],
+        "Bills that merchants uploaded.",
+    ),
+    counter(
+        "enrollpay_bill_orders_total",
+        &["outcome"],
+        "Orders that payers asked for from their bills; outcome taken: a bill was in another one.",
+    ),
+    counter(
+        "enrollpay_payer_links_total",
+        &[],
+        "Links to payers' bills that merchants asked for.",
+    ),
     // actors
     gauge("enrollpay_actors_live", &[], "Order actors alive."),
     counter(

@@ -1,6 +1,7 @@
 //! An order as merchants see it: the one place that writes it as JSON, for answers and webhooks
 //! (contract §4, "The order"). Start with [`View::order`].
 
+mod bills;
 mod refunds;
 
 use jiff::tz::{Offset, TimeZone};
@@ -15,6 +16,7 @@ use crate::order::{
 use crate::sealing::{Place, Sealed, Sealer, TokenKind};
 use crate::store::{MaskedPayer, PersonalData, StoredOrder};
 
+pub use bills::{open_bill, seal_bill};
 pub use refunds::{open_reason, reason_write};
 
 /// How orders are written: under which address, in which zone, with whose tokens.
@@ -54,6 +56,10 @@ impl View {
 
     pub fn cashier_url(&self, order: OrderId) -> String {
         format!("{}/pay/{}", self.public_url, self.pay_token(order))
+    }
+
+    pub fn receipt_url(&self, order: OrderId) -> String {
+        format!("{}/receipts/{}", self.public_url, self.receipt_token(order))
     }
 
     pub fn scan_url(&self, attempt: AttemptId) -> String {
@@ -128,17 +134,11 @@ impl View {
             .attempts
             .last()
             .map(|attempt| self.attempt(order, attempt));
-        let receipt_url = (order.status() == Status::Paid).then(|| {
-            format!(
-                "{}/receipts/{}",
-                self.public_url,
-                self.receipt_token(order.id)
-            )
-        });
+        let receipt_url = (order.status() == Status::Paid).then(|| self.receipt_url(order.id));
         // An actor may remember an order with its payer for a while after the erasure.
         let masked = personal.map(|_| &snapshot.payer_masked);
         let shown = |of: fn(&MaskedPayer) -> &Option<String>| masked.and_then(|it| of(it).as_ref());
-        json!({
+        let mut written = json!({
             "id": order.id,
             "object": "order",
             "merchant_order_no": snapshot.merchant_order_no,
@@ -179,7 +179,11 @@ impl View {
             "metadata": personal.map(|personal| &personal.metadata),
             "snapshot_hash": snapshot.hash,
             "version": order.version,
-        })
+        });
+        if !snapshot.bills.is_empty() {
+            written["bills"] = json!(snapshot.bills);
+        }
+        written
     }
 
     fn payment(&self, capture: &Capture) -> Value {
