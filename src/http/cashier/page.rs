@@ -20,7 +20,7 @@ use crate::http::words::{Words, fill};
 use crate::order::{CodeMode, Order, Wallet};
 use crate::provider::Providers;
 use crate::sealing::{TokenKind, token_hash};
-use crate::store::{DisplayField, Merchant, StoredOrder};
+use crate::store::{DisplayField, Item, Merchant, StoredOrder};
 use crate::view::{PERSONAL_SLOT, open_personal};
 
 /// What surrounds every page of the student's side.
@@ -62,6 +62,18 @@ pub struct ItemLine {
     pub name: String,
     pub note: String,
     pub fee: String,
+}
+
+pub fn item_lines(items: &[Item]) -> Vec<ItemLine> {
+    items
+        .iter()
+        .map(|item| ItemLine {
+            code: item.code.clone().unwrap_or_default(),
+            name: item.name.clone(),
+            note: item.note.clone().unwrap_or_default(),
+            fee: item.amount.to_yuan(),
+        })
+        .collect()
 }
 
 /// A button of a phone.
@@ -164,16 +176,7 @@ impl<'a> Page<'a> {
         for field in from.display_fields {
             facts.push((field.label.clone(), field.value.clone()));
         }
-        let items: Vec<ItemLine> = snapshot
-            .items
-            .iter()
-            .map(|item| ItemLine {
-                code: item.code.clone().unwrap_or_default(),
-                name: item.name.clone(),
-                note: item.note.clone().unwrap_or_default(),
-                fee: item.amount.to_yuan(),
-            })
-            .collect();
+        let items = item_lines(&snapshot.items);
         let has_codes = items.iter().any(|item| !item.code.is_empty());
         let has_notes = items.iter().any(|item| !item.note.is_empty());
         let (count_before, count_after) = w
@@ -464,6 +467,7 @@ pub fn trouble(deps: &Deps, visitor: &Visitor, problem: Problem) -> Result<HttpR
     let entry = problem.code().entry();
     let (heading, text, tone) = match problem.code() {
         Code::NotFound => (w.bad_link_heading, w.bad_link_text, "bad"),
+        Code::LinkExpired => (w.link_expired_heading, w.link_expired_text, "bad"),
         _ => (w.trouble_heading, w.trouble_text, "wait"),
     };
     let page = Message {
@@ -503,7 +507,7 @@ pub async fn get(
     match show(&deps, &visitor, &token, &stored, said, StatusCode::OK).await {
         Ok(mut response) => {
             if said.is_some() {
-                said::forget(&deps, &mut response, &token);
+                said::forget(&deps, &mut response, &format!("/pay/{token}"));
             }
             Ok(response)
         }
