@@ -321,6 +321,11 @@ pub const ALL: &[Metric] = &[
         "Orders whose payer was erased.",
     ),
     counter(
+        "enrollpay_bills_erased_total",
+        &[],
+        "Bills that nobody paid and whose payer was erased.",
+    ),
+    counter(
         "enrollpay_values_resealed_total",
         &[],
         "Values sealed anew under the newest field key.",

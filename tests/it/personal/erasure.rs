@@ -276,6 +276,7 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
         sum,
         Sum {
             orders: 1,
+            bills: 0,
             evidence: 1,
             kept: 1
         }
