@@ -219,6 +219,7 @@ impl Sample {
             .execute_batch("PRAGMA foreign_keys = OFF")
             .unwrap();
         for table in [
+            "bills",
             "outbox",
             "ledger",
             "ledger_totals",
