@@ -263,10 +263,13 @@ fn shapes(document: &Value) -> Vec<Shape> {
         .flatten()
         .map(|(name, schema)| Shape {
             name: name.clone(),
-            description: text(&schema["description"]),
+            description: match &schema["oneOf"] {
+                Value::Array(_) => format!("One of {}.", kind(schema)),
+                _ => text(&schema["description"]),
+            },
             members: members(schema),
         })
-        .filter(|shape| !shape.members.is_empty())
+        .filter(|shape| !shape.members.is_empty() || shape.description.starts_with("One of "))
         .collect()
 }
 

@@ -89,7 +89,7 @@ pub struct NewBillsBody {
 #[schema(as = BillUpload)]
 #[serde(untagged)]
 pub enum UploadBody {
-    One(NewBillBody),
+    One(Box<NewBillBody>),
     Many(NewBillsBody),
 }
 
@@ -144,7 +144,7 @@ pub struct UploadedListBody {
 #[schema(as = Uploaded)]
 #[serde(untagged)]
 pub enum UploadedBody {
-    One(BillBody),
+    One(Box<BillBody>),
     Many(UploadedListBody),
 }
 

@@ -325,6 +325,14 @@ async fn each_doctored_store_is_found_out() {
             "UPDATE captures SET transaction_id = 'another' || transaction_id",
         ),
         (
+            "B1",
+            "INSERT INTO bills (id, amount, order_id) SELECT 'bil_x', 1, id FROM orders LIMIT 1",
+        ),
+        (
+            "B1",
+            "UPDATE orders SET snapshot = json_set(snapshot, '$.bills', json('[{\"id\":\"bil_00000000000000000000000001\",\"merchant_bill_no\":\"1\"}]')) WHERE status = 'paid'",
+        ),
+        (
             "M7",
             "UPDATE orders SET status = 'paid' WHERE status = 'closed'",
         ),

@@ -105,7 +105,7 @@ async fn uploaded(place: &dyn Place, bills: u32) -> Arc<dyn Store> {
 pub async fn bills_come_back_as_they_were(place: &dyn Place) {
     let store = uploaded(place, 3).await;
     let mut others = bill(4, 8);
-    others.merchant_bill_no = "other".to_owned();
+    "other".clone_into(&mut others.merchant_bill_no);
     let kept = commit_write(&store, Write::BillsCreated(vec![others.clone()])).await;
     assert_eq!(kept, Ok(()));
     let stored = found(&store, 4).await;
@@ -138,7 +138,7 @@ pub async fn bills_come_back_as_they_were(place: &dyn Place) {
 pub async fn an_upload_is_kept_whole_or_not_at_all(place: &dyn Place) {
     let store = uploaded(place, 2).await;
     let mut again = bill(9, 7);
-    again.merchant_bill_no = "B-2".to_owned();
+    "B-2".clone_into(&mut again.merchant_bill_no);
     let upload = Write::BillsCreated(vec![bill(3, 7), again]);
     let taken = Err(Rejection::MerchantBillNoTaken {
         existing: bill_id(2),
@@ -213,7 +213,6 @@ pub async fn of_two_orders_one_gets_the_bill(place: &dyn Place) {
         assert_eq!(holder, order_id(won[0]));
     }
     // As one group, too.
-    let store = place.open().await;
     let bills = Write::BillsCreated(vec![bill(5, 7), bill(6, 7)]);
     assert_eq!(commit_write(&store, bills).await, Ok(()));
     let group = vec![

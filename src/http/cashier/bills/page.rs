@@ -230,16 +230,16 @@ fn facts(
 ) -> Vec<(&'static str, String)> {
     let bill = bill.map(|stored| &stored.bill.payer_masked);
     let mut facts = vec![(w.payee, payee.to_owned())];
-    let of: [(&str, fn(&MaskedPayer) -> &Option<String>); 3] = [
-        (w.candidate, |payer| &payer.name),
-        (w.id_number, |payer| &payer.id_number),
-        (w.phone, |payer| &payer.phone),
-    ];
-    for (label, member) in of {
-        let shown = member(link)
-            .as_ref()
-            .or_else(|| bill.and_then(|bill| member(bill).as_ref()));
-        facts.extend(shown.map(|shown| (label, shown.clone())));
+    let both = |member: fn(&MaskedPayer) -> &Option<String>| {
+        let of_link = member(link).as_ref();
+        of_link.or_else(|| member(bill?).as_ref()).cloned()
+    };
+    for (label, shown) in [
+        (w.candidate, both(|payer| &payer.name)),
+        (w.id_number, both(|payer| &payer.id_number)),
+        (w.phone, both(|payer| &payer.phone)),
+    ] {
+        facts.extend(shown.map(|shown| (label, shown)));
     }
     facts
 }
