@@ -184,6 +184,21 @@ pub const ALL: &[Metric] = &[
         &["why"],
         "Orders that a person must look at.",
     ),
+    counter(
+        "enrollpay_bills_created_total",
+        &[],
+        "Bills that merchants uploaded.",
+    ),
+    counter(
+        "enrollpay_bill_orders_total",
+        &["outcome"],
+        "Orders that payers asked for from their bills; outcome taken: a bill was in another one.",
+    ),
+    counter(
+        "enrollpay_payer_links_total",
+        &[],
+        "Links to payers' bills that merchants asked for.",
+    ),
     // actors
     gauge("enrollpay_actors_live", &[], "Order actors alive."),
     counter(
@@ -309,6 +324,11 @@ pub const ALL: &[Metric] = &[
         "enrollpay_orders_erased_total",
         &[],
         "Orders whose payer was erased.",
+    ),
+    counter(
+        "enrollpay_bills_erased_total",
+        &[],
+        "Bills that nobody paid and whose payer was erased.",
     ),
     counter(
         "enrollpay_values_resealed_total",

@@ -84,6 +84,8 @@ pub enum TokenKind {
     Scan,
     /// `/receipts/{token}`, by order.
     Receipt,
+    /// `/bills/{token}`: drawn by lot for one payer, and not kept among the others.
+    Bills,
 }
 
 impl TokenKind {
@@ -92,6 +94,7 @@ impl TokenKind {
             Self::Pay => "pay",
             Self::Scan => "scan",
             Self::Receipt => "receipt",
+            Self::Bills => "bills",
         }
     }
 }

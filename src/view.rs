@@ -1,6 +1,7 @@
 //! An order as merchants see it: the one place that writes it as JSON, for answers and webhooks
 //! (contract §4, "The order"). Start with [`View::order`].
 
+mod bills;
 mod refunds;
 mod timeline;
 
@@ -16,6 +17,7 @@ use crate::order::{
 use crate::sealing::{Place, Sealed, Sealer, TokenKind};
 use crate::store::{MaskedPayer, PersonalData, StoredOrder};
 
+pub use bills::{open_bill, seal_bill};
 pub use refunds::{open_reason, reason_write};
 pub use timeline::Happened;
 
@@ -157,7 +159,7 @@ impl View {
             .and_then(|payer| payer.registrant.as_ref())
             .map(|it| json!({ "name": it.name, "id_number": it.id_number, "phone": it.phone }));
         let shown = |of: fn(&MaskedPayer) -> &Option<String>| masked.and_then(|it| of(it).as_ref());
-        json!({
+        let mut written = json!({
             "id": order.id,
             "object": "order",
             "merchant_order_no": snapshot.merchant_order_no,
@@ -204,7 +206,11 @@ impl View {
             "metadata": personal.map(|personal| &personal.metadata),
             "snapshot_hash": snapshot.hash,
             "version": order.version,
-        })
+        });
+        if !snapshot.bills.is_empty() {
+            written["bills"] = json!(snapshot.bills);
+        }
+        written
     }
 
     fn payment(&self, capture: &Capture) -> Value {

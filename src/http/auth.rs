@@ -32,6 +32,10 @@ pub const SCHEME: &str = "ENROLLPAY-HMAC-SHA256";
 pub const CLOCK_TOLERANCE_SECONDS: i64 = 300;
 /// How long a merchant's body may take.
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
+/// The one address that takes a thousand things at once, and what it takes.
+const BULK: &str = "/v1/bills";
+const BULK_BODY_BYTES: usize = 1024 * 1024;
+const BULK_DEADLINE: Duration = Duration::from_secs(10);
 /// How old a remembered key may be: a rotation is visible within this time.
 const REMEMBERED: Duration = Duration::from_millis(1_500);
 /// Keys remembered at most, unknown ones included.
@@ -291,7 +295,12 @@ async fn verify(request: &HttpRequest, payload: web::Payload) -> Result<Signed, 
     }
 
     let limit = deps.settings.limits.merchant_body_bytes;
-    let bytes = body::read(request, payload, limit, BODY_DEADLINE).await?;
+    let (limit, deadline) = if request.path() == BULK {
+        (limit.max(BULK_BODY_BYTES), BULK_DEADLINE)
+    } else {
+        (limit, BODY_DEADLINE)
+    };
+    let bytes = body::read(request, payload, limit, deadline).await?;
     let path_and_query = request
         .uri()
         .path_and_query()

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::openapi::{DOCUMENT, example_order, example_refund};
+use super::openapi::{DOCUMENT, example_bill, example_order, example_refund};
 use super::problem::{CATALOGUE, Entry, Problem};
 use super::{Deps, auth};
 
@@ -129,6 +129,7 @@ struct Index {
     signing: Signing,
     delivery: Delivery,
     order: String,
+    bill: String,
     refund: String,
     operations: Vec<Operation>,
     shapes: Vec<Shape>,
@@ -154,6 +155,7 @@ static REFERENCE: LazyLock<(String, String)> = LazyLock::new(|| {
         signing: signing(),
         delivery: delivery(),
         order: serde_json::to_string_pretty(&example_order()).unwrap_or_default(),
+        bill: serde_json::to_string_pretty(&example_bill()).unwrap_or_default(),
         refund: serde_json::to_string_pretty(&example_refund()).unwrap_or_default(),
         operations: operations(&DOCUMENT),
         shapes: shapes(&DOCUMENT),
@@ -271,10 +273,13 @@ fn shapes(document: &Value) -> Vec<Shape> {
         .flatten()
         .map(|(name, schema)| Shape {
             name: name.clone(),
-            description: text(&schema["description"]),
+            description: match &schema["oneOf"] {
+                Value::Array(_) => format!("One of {}.", kind(schema)),
+                _ => text(&schema["description"]),
+            },
             members: members(schema),
         })
-        .filter(|shape| !shape.members.is_empty())
+        .filter(|shape| !shape.members.is_empty() || shape.description.starts_with("One of "))
         .collect()
 }
 

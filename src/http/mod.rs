@@ -14,6 +14,7 @@ pub mod edge;
 pub mod idempotency;
 pub mod json;
 pub mod limits;
+pub mod making;
 pub mod merchant;
 pub mod openapi;
 pub mod problem;
@@ -123,6 +124,12 @@ pub mod metric {
     pub const AUTH_REFUSED: &str = "enrollpay_auth_rejected_total";
     /// Codes started in place of an earlier one.
     pub const REGENERATED: &str = "enrollpay_qr_regenerated_total";
+    /// Bills that merchants uploaded.
+    pub const BILLS_CREATED: &str = "enrollpay_bills_created_total";
+    /// Orders that payers asked for from their bills, by `outcome`: `made` or `taken`.
+    pub const BILL_ORDERS: &str = "enrollpay_bill_orders_total";
+    /// Links to payers' bills that merchants asked for.
+    pub const PAYER_LINKS: &str = "enrollpay_payer_links_total";
     /// Questions to the provider that somebody asked for, by `outcome`.
     pub const MANUAL_QUERIES: &str = "enrollpay_manual_queries_total";
     /// Requests refused by one of our limits, by `limit`.

@@ -7,6 +7,7 @@
     reason = "the shapes are read by the derive that describes them, not by code"
 )]
 
+mod bills;
 mod events;
 mod refunds;
 
@@ -17,11 +18,16 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::merchant::{
-    cancel, create_order, create_refund, fiscal_receipt, list_events, list_orders, list_refunds,
-    query, read_order, read_refund, reconciliations, resend_event, start_attempt, timeline,
+    bills as bills_api, cancel, create_order, create_refund, fiscal_receipt, list_events,
+    list_orders, list_refunds, payer_links, query, read_order, read_refund, reconciliations,
+    resend_event, start_attempt, timeline,
 };
 use super::problem::{CATALOGUE, FieldError};
 
+pub use bills::{
+    BillBody, BillIdPath, BillListBody, BillRefBody, BillsQuery, NewPayerLinkBody, PayerLinkBody,
+    UploadBody, UploadedBody, example_bill,
+};
 pub use events::{EventIdPath, EventListBody, EventsQuery, ResentBody, WebhookBody};
 pub use refunds::{
     NewRefundBody, OrderRefundBody, RefundBody, RefundIdPath, RefundListBody, example_refund,
@@ -50,6 +56,11 @@ pub use refunds::{
         read_refund::read_refund,
         fiscal_receipt::issue_fiscal_receipt,
         timeline::read_timeline,
+        bills_api::create::create_bills,
+        bills_api::list::list_bills,
+        bills_api::read::read_bill,
+        bills_api::cancel::cancel_bill,
+        payer_links::create_payer_link,
         reconciliations::read_reconciliation,
         list_events::list_events,
         resend_event::resend_event,
@@ -57,6 +68,7 @@ pub use refunds::{
     components(schemas(ProblemBody, FieldError, WebhookBody)),
     tags(
         (name = "Orders", description = "One payment asked for by a merchant"),
+        (name = "Bills", description = "What payers owe, to be ticked and paid together"),
         (name = "Reconciliations", description = "The providers' bills against the books"),
         (name = "Refunds", description = "A paid order's money on its way back"),
         (name = "Events", description = "What webhooks carry, for those who poll"),
@@ -119,6 +131,9 @@ fn document() -> Value {
         "StartAttempt",
         "NewRefund",
         "NewFiscalReceipt",
+        "NewBill",
+        "NewBills",
+        "NewPayerLink",
     ] {
         document["components"]["schemas"][name]["additionalProperties"] = json!(false);
     }
@@ -406,6 +421,9 @@ pub struct OrderBody {
     refunds: Vec<OrderRefundBody>,
     /// A paid order of the same payer and purpose.
     possible_duplicate: Option<String>,
+    /// The bills that it pays; only where it was made of bills.
+    #[schema(required = false)]
+    bills: Vec<BillRefBody>,
     /// As you sent it; null once erased.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,

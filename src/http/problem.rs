@@ -93,6 +93,15 @@ catalogue! {
     MerchantOrderNoConflict "merchant_order_no_conflict" 409 "Merchant order number taken"
         "An order with this merchant_order_no exists with other content. The first one stands."
         "conflicts names the members that differ. For another order use another number; to see the first one, read existing_id.";
+    MerchantBillNoConflict "merchant_bill_no_conflict" 409 "Merchant bill number taken"
+        "A bill with this merchant_bill_no exists with other content. The first one stands, and nothing of this upload was kept."
+        "conflicts names each number, the members that differ, and the bill that stands. For another bill use another number.";
+    BillPaying "bill_paying" 409 "Bill being paid"
+        "An open order holds the bill: somebody may be paying it at this moment."
+        "Wait for the order's end, or cancel the order; once it is closed the bill is free again.";
+    LinkExpired "link_expired" 410 "Payer's link expired"
+        "The link to a payer's bills is past its time."
+        "Have the payer enter again from the school's system, which asks POST /v1/payer_links for a new one.";
     PossibleDuplicate "possible_duplicate" 409 "Possibly paid before"
         "This payer has already paid an order with the same purpose, and the merchant is set to refuse another."
         "Look at existing_id. To charge again on purpose, use another purpose.";

@@ -162,6 +162,11 @@ pub fn rejected(rejection: &Rejection, view: &View) -> Problem {
         )
         .with("existing_id", existing.to_string())
         .with("existing_order_id", existing_order.to_string()),
+        Rejection::BillTaken { bill } => Problem::new(
+            Code::BillPaying,
+            "An order has the bill, or nobody may pay it any more.",
+        )
+        .with("bill_id", bill.to_string()),
         Rejection::VersionMoved
         | Rejection::FenceMoved
         | Rejection::TooLate
@@ -170,6 +175,7 @@ pub fn rejected(rejection: &Rejection, view: &View) -> Problem {
         | Rejection::EpochMoved { .. }
         | Rejection::ShardHeld
         | Rejection::OperatorTaken
+        | Rejection::MerchantBillNoTaken { .. }
         | Rejection::DeliveryMoved => Problem::new(
             Code::Overloaded,
             "The order changed at the same moment. Nothing was done.",

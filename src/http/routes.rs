@@ -6,6 +6,10 @@ use actix_web::{Resource, Route, middleware, web};
 
 use super::auth::Keys;
 use super::limits::Limiters;
+use super::merchant::bills::cancel::cancel_bill;
+use super::merchant::bills::create::create_bills;
+use super::merchant::bills::list::list_bills;
+use super::merchant::bills::read::read_bill;
 use super::merchant::cancel::cancel_order;
 use super::merchant::create_order::create_order;
 use super::merchant::create_refund::create_refund;
@@ -13,6 +17,7 @@ use super::merchant::fiscal_receipt::issue_fiscal_receipt;
 use super::merchant::list_events::list_events;
 use super::merchant::list_orders::list_orders;
 use super::merchant::list_refunds::list_refunds;
+use super::merchant::payer_links::create_payer_link;
 use super::merchant::query::query_order;
 use super::merchant::read_order::read_order;
 use super::merchant::read_refund::read_refund;
@@ -95,6 +100,22 @@ pub fn merchant_api() -> Vec<Address> {
             "/v1/reconciliations/{account}/{date}",
             "GET",
             vec![get().to(read_reconciliation)],
+        ),
+        address(
+            "/v1/bills",
+            "GET, POST",
+            vec![get().to(list_bills), post().to(create_bills)],
+        ),
+        address("/v1/bills/{id}", "GET", vec![get().to(read_bill)]),
+        address(
+            "/v1/bills/{id}/cancel",
+            "POST",
+            vec![post().to(cancel_bill)],
+        ),
+        address(
+            "/v1/payer_links",
+            "POST",
+            vec![post().to(create_payer_link)],
         ),
         address("/v1/events", "GET", vec![get().to(list_events)]),
         address(

@@ -285,6 +285,30 @@ words! {
     answer_not_offered: "本订单不支持该付款方式", "This order cannot be paid that way";
     answer_cancelled: "订单已取消，未产生扣款", "Order cancelled; nothing was charged";
 
+    answer_nothing_ticked: "请先勾选要缴费的账单", "Please tick the bills to pay";
+    answer_bills_taken: "有账单已在其他订单中、已缴费或已关闭，请重新勾选", "A bill is in another order, paid or closed by now; please tick again";
+    answer_too_many_ticked: "一次最多缴 200 项明细、总额 1000 万元，请分批勾选", "At most 200 items and ¥10,000,000 at once; please tick fewer";
+    answer_not_an_email: "邮箱地址有误，请检查或留空", "The e-mail address is not right; check it or leave it empty";
+
+    // A payer's bills.
+    bills_heading: "账单缴费", "Your bills";
+    bills_unpaid: "待缴费", "To pay";
+    bills_paying: "缴费中", "Being paid";
+    bills_paid: "已完成", "Paid";
+    bills_none: "这里没有账单", "No bills here";
+    bills_tick: "核对本人信息和账单，勾选后一并支付", "Check your details and the bills, then tick those to pay together";
+    bill_items: "明细", "Details";
+    bills_sum: "以上账单合计", "All bills above";
+    bills_email: "电子邮箱（可不填）", "E-mail (optional)";
+    bills_email_why: "仅用于发送缴费凭证", "Used for the payment voucher only";
+    bills_pay: "立即支付", "Pay now";
+    bills_cancel_why: "支付遇到问题？取消后账单回到“待缴费”，可重新勾选缴费。已付款的订单不能取消。", "Trouble with paying? Cancel, and the bills go back under To pay. A paid order cannot be cancelled.";
+    bills_receipt: "查看凭证", "View voucher";
+    bills_older: "更早的账单", "Earlier bills";
+    bills_until: "本页有效至 {time}，过期后请从学校系统重新进入", "This page works until {time}; enter again from the school's system after that";
+    link_expired_heading: "链接已过期", "This link has expired";
+    link_expired_text: "为保护您的信息，链接只在一段时间内有效。请从学校系统重新进入", "To protect your data the link works for a while only. Enter again from the school's system";
+
     // The payment, and its receipt.
     payment_details: "支付信息", "Payment details";
     paid_at: "缴费时间", "Paid at";

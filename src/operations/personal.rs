@@ -8,6 +8,7 @@ use super::{OperationError, Operations, Operator, not_found, wrong};
 use crate::order::{MerchantId, OrderId};
 use crate::retention::erase::Outcome;
 use crate::store::OrderFilter;
+use crate::store::bills::{BillFilter, BillStatus, StoredBill};
 
 /// How long one call works: well within the patience of who waits at the socket.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -60,16 +61,19 @@ impl Operations {
         payer_ref: Option<String>,
         merchant: Option<String>,
     ) -> Result<Value, OperationError> {
-        let orders = match (order, payer_ref, merchant) {
+        let (orders, bills) = match (order, payer_ref, merchant) {
             (Some(order), None, _) => {
                 let id: OrderId = order
                     .parse()
                     .map_err(|_| wrong("--order", &order, "an order id, ord_…"))?;
-                vec![id]
+                (vec![id], Vec::new())
             }
             (None, Some(payer_ref), Some(merchant)) => {
                 let merchant = self.merchant(&merchant).await?.id;
-                of_payer(self, merchant, &payer_ref).await?
+                (
+                    of_payer(self, merchant, &payer_ref).await?,
+                    bills_of_payer(self, merchant, &payer_ref).await?,
+                )
             }
             _ => {
                 return Err(wrong(
@@ -95,7 +99,46 @@ impl Operations {
             self.write(vec![audit]).await?;
             rows.push(json!({ "order_id": order, "outcome": said }));
         }
+        for bill in bills {
+            let id = bill.bill.id;
+            let outcome = match bill.status(self.clock.now()) {
+                // What an order paid was forgotten with it.
+                BillStatus::Paid => continue,
+                BillStatus::Unpaid | BillStatus::Paying => Outcome::NotOver,
+                BillStatus::Closed => self.erase.bill(id).await?,
+            };
+            let said = json!(outcome);
+            let outcome = said.as_str().unwrap_or("done");
+            let audit = self.audit(by, "personal erase", &id.to_string(), outcome);
+            self.write(vec![audit]).await?;
+            rows.push(json!({ "bill_id": id, "outcome": said }));
+        }
         Ok(Value::Array(rows))
+    }
+}
+
+async fn bills_of_payer(
+    operations: &Operations,
+    merchant: MerchantId,
+    payer_ref: &str,
+) -> Result<Vec<StoredBill>, OperationError> {
+    let mut found: Vec<StoredBill> = Vec::new();
+    loop {
+        let filter = BillFilter {
+            merchant,
+            payer_index: Some(operations.sealer.index("payer_ref", payer_ref)),
+            status: None,
+            merchant_bill_no: None,
+            before: found.last().map(|last| last.bill.id),
+            limit: PAGE,
+            now: operations.clock.now(),
+        };
+        let page = operations.store.bills(&filter).await?;
+        let full = page.len() == PAGE;
+        found.extend(page);
+        if !full {
+            return Ok(found);
+        }
     }
 }
 

@@ -76,6 +76,7 @@ prefixed_id!(/** One refund. */ RefundId, "rfd_");
 prefixed_id!(/** One webhook event. */ EventId, "evt_");
 prefixed_id!(/** An upstream enrolment system. */ MerchantId, "mch_");
 prefixed_id!(/** A merchant's API key. */ KeyId, "key_");
+prefixed_id!(/** What a payer owes, to be ticked and paid. */ BillId, "bil_");
 
 /// Only the one spelling that we write: 26 upper-case characters that fit 128 bits.
 fn parse_ulid(text: &str) -> Option<Ulid> {

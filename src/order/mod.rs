@@ -39,7 +39,8 @@ pub use effect::{Answer, Effect, Outcome, Refusal};
 pub use event::{Event, WebhookType};
 pub use evolve::evolve;
 pub use ids::{
-    AccountId, AttemptId, AttemptNumber, EventId, KeyId, MerchantId, OrderId, OutTradeNo, RefundId,
+    AccountId, AttemptId, AttemptNumber, BillId, EventId, KeyId, MerchantId, OrderId, OutTradeNo,
+    RefundId,
 };
 pub use money::Fen;
 pub use refunds::{ForeignRefund, Refund, RefundCause, RefundOf, RefundStanding};

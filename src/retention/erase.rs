@@ -11,7 +11,7 @@ use super::{alone, only};
 use crate::clock::Clock;
 use crate::locks::{Acquired, Locks};
 use crate::order::invariants::at_rest;
-use crate::order::{OrderId, Timestamp};
+use crate::order::{BillId, OrderId, Timestamp};
 use crate::random::Random;
 use crate::store::personal::PersonalStore;
 use crate::store::{Rejection, StoreError, Write};
@@ -57,8 +57,10 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     pub orders: u64,
+    /// Bills that nobody ever paid.
+    pub bills: u64,
     pub evidence: u64,
-    /// Old orders that must keep their people for now.
+    /// Old orders and bills that must keep their people for now.
     pub kept: u64,
 }
 
@@ -122,6 +124,27 @@ impl Erase {
         }
     }
 
+    /// Erases the payer of a bill that was never paid; nobody can pay it from then on. The bills of a
+    /// paid order lose theirs with it.
+    pub async fn bill(&self, id: BillId) -> Result<Outcome, StoreError> {
+        let erasure = Write::BillErased {
+            bill: id,
+            payer_index: u128::from_be_bytes(self.random.bytes()),
+            at: self.clock.now(),
+        };
+        match only(self.store.commit(vec![alone(vec![erasure])]).await?)? {
+            Ok(()) => {
+                counter!("enrollpay_bills_erased_total").increment(1);
+                tracing::info!(bill = %id, "the payer of a bill was erased");
+                Ok(Outcome::Erased)
+            }
+            Err(Rejection::BillTaken { .. }) => Ok(Outcome::Moved),
+            Err(rejection) => Err(StoreError::Unavailable {
+                why: rejection.to_string(),
+            }),
+        }
+    }
+
     /// Everything that has been over since `before`. `go_on` is asked between bites.
     pub async fn older_than(
         &self,
@@ -139,6 +162,20 @@ impl Erase {
             for order in orders {
                 match self.order(order, before).await? {
                     Outcome::Erased => sum.orders += 1,
+                    _ => sum.kept += 1,
+                }
+            }
+        }
+        let mut after = None;
+        while go_on().await {
+            let bills = self.store.bills_with_people(after, before, BITE).await?;
+            let Some(last) = bills.last() else {
+                break;
+            };
+            after = Some(*last);
+            for bill in bills {
+                match self.bill(bill).await? {
+                    Outcome::Erased => sum.bills += 1,
                     _ => sum.kept += 1,
                 }
             }
@@ -173,9 +210,17 @@ impl Erase {
             match self.older_than(before, mine).await {
                 Ok(Sum {
                     orders,
+                    bills,
                     evidence,
                     kept,
-                }) => tracing::info!(orders, evidence, kept, days, "old personal data was erased"),
+                }) => tracing::info!(
+                    orders,
+                    bills,
+                    evidence,
+                    kept,
+                    days,
+                    "old personal data was erased"
+                ),
                 Err(error) => tracing::warn!(%error, "old personal data could not be erased"),
             }
             locks.release(LOCK, holder).await;

@@ -2,6 +2,7 @@
 //! implementation passes. The store has the last word: versions, uniqueness and its own clock decide.
 
 mod audit;
+pub mod bills;
 mod books;
 pub mod desk;
 mod ownership;
@@ -20,12 +21,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::order::{
-    AccountId, AttemptNumber, Event, EventId, Fen, KeyId, MerchantId, OperatorHash, Order, OrderId,
-    RefundId, Status, Timestamp, WebhookType,
+    AccountId, AttemptNumber, BillId, Event, EventId, Fen, KeyId, MerchantId, OperatorHash, Order,
+    OrderId, RefundId, Status, Timestamp, WebhookType,
 };
 use crate::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
 
 pub use audit::{AuditBroken, AuditEntry, CHAIN_START, verify_audit, verify_chain};
+pub use bills::{Bill, BillRef, Bills, PayerLink};
 pub use books::{LedgerLine, RefundRow, RefundStatus};
 pub use desk::Desk;
 pub use ownership::{InstanceRow, Owned, ShardRow, shard_hash, shard_of};
@@ -33,7 +35,7 @@ pub use reconciliation::Reconciliations;
 
 /// Durable state. All calls are safe to repeat: what a commit already did, it refuses to do again.
 #[async_trait]
-pub trait Store: Reconciliations + Desk + Send + Sync + fmt::Debug {
+pub trait Store: Reconciliations + Bills + Desk + Send + Sync + fmt::Debug {
     /// Commits the transactions in one flush. Each stands or falls alone: a rejected one leaves no
     /// trace and does not disturb its neighbours. When this returns `Ok`, what was accepted survives
     /// kill -9 and power loss (A1).
@@ -159,7 +161,7 @@ pub trait Store: Reconciliations + Desk + Send + Sync + fmt::Debug {
     /// Is it usable? The store's own clock, for the skew check of `/readyz`.
     async fn ping(&self) -> Result<Timestamp, StoreError>;
     /// Deletes nonces and OAuth states seen before `nonces_before`, idempotency rows made before
-    /// `keys_before`. Returns how many rows went.
+    /// `keys_before` and payers' links that ended before it. Returns how many rows went.
     async fn forget(
         &self,
         nonces_before: Timestamp,
@@ -260,6 +262,31 @@ pub enum Write {
         sealed: Sealed,
     },
     OauthState(OauthState),
+    /// Bills of one merchant, all or none. `MerchantBillNoTaken` where a number is taken.
+    BillsCreated(Vec<Bill>),
+    /// Puts these bills of one merchant into the order that is made in the same transaction. `BillTaken`
+    /// unless each is free: not cancelled, and in no order but closed ones.
+    BillsClaimed {
+        merchant: MerchantId,
+        order: OrderId,
+        bills: Vec<BillId>,
+    },
+    /// Nobody is to pay it any more. `BillTaken` where an open order holds it, or one that paid it;
+    /// nothing where it was cancelled before.
+    BillCancelled {
+        merchant: MerchantId,
+        bill: BillId,
+        at: Timestamp,
+    },
+    PayerLink(PayerLink),
+    /// Forgets the payer of a bill that was never paid (`BillTaken` where an order holds it); nobody can
+    /// pay it from then on. The bills that an order paid lose theirs with the order's people.
+    BillErased {
+        bill: BillId,
+        /// Random, as an order's.
+        payer_index: u128,
+        at: Timestamp,
+    },
     /// Binds a state to the code it was used with and to what the exchange said.
     OauthStateUsed {
         state_hash: TokenHash,
@@ -382,6 +409,10 @@ pub enum Rejection {
     DeliveryMoved,
     #[error("there is an operator of this name")]
     OperatorTaken,
+    #[error("the merchant already has a bill under this number")]
+    MerchantBillNoTaken { existing: BillId },
+    #[error("an order has this bill, or nobody may pay it any more")]
+    BillTaken { bill: BillId },
     /// A rule of the store that our own code should never meet: a bug, counted and logged.
     #[error("the store's rule {rule} refused the write")]
     RuleBroken { rule: String },
@@ -404,6 +435,8 @@ impl Rejection {
             Self::ShardHeld => "shard_held",
             Self::DeliveryMoved => "delivery_moved",
             Self::OperatorTaken => "operator_taken",
+            Self::MerchantBillNoTaken { .. } => "merchant_bill_no_taken",
+            Self::BillTaken { .. } => "bill_taken",
             Self::RuleBroken { .. } => "rule_broken",
         }
     }
@@ -463,6 +496,9 @@ pub struct OrderSnapshot {
     pub field_hashes: Vec<(String, String)>,
     pub possible_duplicate: Option<OrderId>,
     pub has_display_fields: bool,
+    /// The bills that it pays; none where it was asked for by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bills: Vec<BillRef>,
 }
 
 /// The fields of a request that say who pays, and for whom.

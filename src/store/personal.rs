@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
-use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Timestamp};
+use crate::order::{AccountId, BillId, EventId, KeyId, MerchantId, OrderId, Timestamp};
 use crate::sealing::{BodyDigest, Place, Sealed};
 
 /// A store that can say where sealed values stand.
@@ -50,16 +50,18 @@ pub enum SealedTable {
     Outbox,
     Idempotency,
     Evidence,
+    Bills,
     Merchants,
     MerchantKeys,
 }
 
 impl SealedTable {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Personal,
         Self::Outbox,
         Self::Idempotency,
         Self::Evidence,
+        Self::Bills,
         Self::Merchants,
         Self::MerchantKeys,
     ];
@@ -70,6 +72,7 @@ impl SealedTable {
             Self::Outbox => "outbox",
             Self::Idempotency => "idempotency",
             Self::Evidence => "evidence",
+            Self::Bills => "bills",
             Self::Merchants => "merchants",
             Self::MerchantKeys => "merchant_keys",
         }
@@ -113,6 +116,9 @@ pub enum Cell {
         account: AccountId,
         reference: String,
     },
+    Bill {
+        bill: BillId,
+    },
     WebhookSecret {
         merchant: MerchantId,
     },
@@ -142,6 +148,7 @@ impl Cell {
             Self::Evidence { account, reference } => {
                 ("evidence", "body", format!("{account}/{reference}"))
             }
+            Self::Bill { bill } => ("bills", "sealed", bill.to_string()),
             Self::WebhookSecret { merchant } => {
                 ("merchants", "webhook_secret", merchant.to_string())
             }

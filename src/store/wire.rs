@@ -8,6 +8,7 @@ pub(super) type TableName = &'static str;
 /// The tables whose rows can be inconsistent.
 const TABLES: &[&str] = &[
     "audit",
+    "bills",
     "captures",
     "evidence",
     "idempotency",
@@ -23,6 +24,7 @@ const TABLES: &[&str] = &[
     "order_events",
     "orders",
     "outbox",
+    "payer_links",
     "personal",
     "reconciliation_rows",
     "reconciliations",

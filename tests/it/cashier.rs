@@ -41,42 +41,42 @@ on_either_pair! {
     an_open_page_is_told_at_once_and_streams_end,
 }
 
-const WECHAT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17) Mobile MicroMessenger/8.0.50";
+pub const WECHAT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17) Mobile MicroMessenger/8.0.50";
 const ALIPAY: &str = "Mozilla/5.0 (Linux; Android 14) Mobile AlipayClient/10.5.90";
-const PHONE: &str = "Mozilla/5.0 (Linux; Android 14) Mobile Safari/537.36";
-const COMPUTER: &str = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140";
+pub const PHONE: &str = "Mozilla/5.0 (Linux; Android 14) Mobile Safari/537.36";
+pub const COMPUTER: &str = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140";
 
 /// One browser: an agent, its cookies, no redirects followed.
-struct Browser {
+pub struct Browser {
     client: reqwest::Client,
     base: String,
     agent: &'static str,
     cookies: BTreeMap<String, String>,
-    language: &'static str,
+    pub language: &'static str,
 }
 
 #[derive(Debug)]
-struct Page {
-    status: u16,
+pub struct Page {
+    pub status: u16,
     headers: reqwest::header::HeaderMap,
-    text: String,
+    pub text: String,
 }
 
 impl Page {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{}", self.text))
     }
 
     /// The value of a hidden member of the page's form to `action`.
     #[track_caller]
-    fn member(&self, action: &str, name: &str) -> String {
+    pub fn member(&self, action: &str, name: &str) -> String {
         let from = self
             .text
             .find(&format!("{action}\""))
@@ -92,7 +92,7 @@ impl Page {
     }
 
     #[track_caller]
-    fn says(&self, text: &str) -> &Self {
+    pub fn says(&self, text: &str) -> &Self {
         assert!(
             self.text.contains(text),
             "expected {text:?} in {}",
@@ -102,7 +102,7 @@ impl Page {
     }
 
     #[track_caller]
-    fn is_silent_about(&self, texts: &[&str]) -> &Self {
+    pub fn is_silent_about(&self, texts: &[&str]) -> &Self {
         for text in texts {
             assert!(!self.text.contains(text), "{text:?} in {}", self.text);
         }
@@ -111,7 +111,7 @@ impl Page {
 }
 
 impl Browser {
-    fn new(gateway: &Gateway, agent: &'static str) -> Self {
+    pub fn new(gateway: &Gateway, agent: &'static str) -> Self {
         Self {
             client: reqwest::Client::builder()
                 .no_proxy()
@@ -156,18 +156,18 @@ impl Browser {
         }
     }
 
-    async fn get(&mut self, path: &str) -> Page {
+    pub async fn get(&mut self, path: &str) -> Page {
         let request = self.client.get(format!("{}{path}", self.base));
         self.send(request).await
     }
 
-    async fn state(&mut self, path: &str) -> Page {
+    pub async fn state(&mut self, path: &str) -> Page {
         let request = self.client.get(format!("{}{path}", self.base));
         self.send(request.header("accept", "application/json"))
             .await
     }
 
-    async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Page {
+    pub async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Page {
         let request = self.client.post(format!("{}{path}", self.base)).form(form);
         self.send(request).await
     }
@@ -178,6 +178,15 @@ impl Browser {
         self.send(request.header("accept", "application/json"))
             .await
     }
+}
+
+/// The token of a form that this browser's page at `path` would carry.
+pub fn csrf(gateway: &Gateway, browser: &Browser, path: &str) -> String {
+    use base64::Engine as _;
+    let token = path.rsplit('/').next().unwrap();
+    let bound = format!("{token}\n{}", browser.cookies["ep_visit"]);
+    let index = gateway.deps.sealer.index("csrf", &bound);
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(index.to_be_bytes())
 }
 
 struct Student {

@@ -108,7 +108,7 @@ pub async fn told_as_kept(store: &Kept, told: &[Delivery]) -> Vec<Broken> {
 
 type Look = fn(&Rows, &TheirBooks, &mut dyn FnMut(String));
 
-const ALL: [(&str, Look); 18] = [
+const ALL: [(&str, Look); 19] = [
     ("M1", money::paid_once_or_not_at_all),
     ("M2", money::one_capture_is_kept),
     ("M3", money::captures_fit),
@@ -126,6 +126,7 @@ const ALL: [(&str, Look); 18] = [
     ("A2", orders::heard_once),
     ("E1", orders::one_event_each),
     ("E5", orders::the_timeline_gives_the_row),
+    ("B1", orders::a_bill_has_one_order),
     ("state", orders::states_are_sound),
 ];
 

@@ -5,6 +5,7 @@
 mod actors;
 mod api;
 mod bad_input;
+mod bills;
 mod callbacks;
 mod calls_alipay;
 mod calls_alipay_bills;

@@ -188,7 +188,7 @@ pub fn fits(document: &Value, schema: &Value, value: &Value, at: &str) {
             .keys()
             .filter(|name| !members.contains_key(*name))
             .collect();
-        let optional = ["errors", "refund"];
+        let optional = ["errors", "refund", "bills"];
         assert!(
             missing.iter().all(|name| optional.contains(&name.as_str())),
             "{at}: {missing:?}"
@@ -242,6 +242,35 @@ async fn what_is_answered_is_what_is_described() {
     let query = gateway.post(&format!("{path}/query"), &Value::Null).await;
     assert_eq!(query.status, 200);
     fits(&document, &shape("OrderQuery"), &query.body, "OrderQuery");
+    gateway.stop().await;
+}
+
+#[actix_web::test]
+async fn bills_are_answered_as_described() {
+    let gateway = Gateway::start().await;
+    let document = document(&gateway).await;
+    let fits_in = |name: &str, value: &Value| {
+        let shape = document["components"]["schemas"][name].clone();
+        fits(&document, &shape, value, name);
+    };
+    let example = &document["components"]["schemas"]["NewBill"]["example"];
+    let made = gateway.post("/v1/bills", example).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    fits_in("Bill", &made.body);
+    let list = gateway
+        .post("/v1/bills", &json!({ "bills": [example] }))
+        .await;
+    assert_eq!(list.status, 200, "{}", list.body);
+    fits_in("UploadedBills", &list.body);
+    fits_in("BillList", &gateway.get("/v1/bills").await.body);
+    let path = format!("/v1/bills/{}/cancel", made.body["id"].as_str().unwrap());
+    let closed = gateway.post(&path, &Value::Null).await;
+    assert_eq!(closed.body["status"], "closed");
+    fits_in("Bill", &closed.body);
+    let asked = json!({ "payer": { "ref": "20210001" } });
+    let link = gateway.post("/v1/payer_links", &asked).await;
+    assert_eq!(link.status, 201, "{}", link.body);
+    fits_in("PayerLink", &link.body);
     gateway.stop().await;
 }
 

@@ -39,6 +39,7 @@ const HEALTHY_IS_ABSENT: &[(&str, &str)] = &[
         "enrollpay_shard_handover_seconds",
         "the node runs until the end",
     ),
+    ("enrollpay_bill_orders_total", "this load has no bills"),
     ("enrollpay_peer_calls_total", "there is no other node"),
     (
         "enrollpay_peer_call_duration_seconds",
@@ -51,6 +52,9 @@ const HEALTHY_IS_ABSENT: &[(&str, &str)] = &[
 const HEALTHY_IS_ZERO: &[(&str, &str)] = &[
     ("enrollpay_webhook_altered_total", "no stored event changed"),
     ("enrollpay_orders_erased_total", "nobody is erased so soon"),
+    ("enrollpay_bills_erased_total", "nobody is erased so soon"),
+    ("enrollpay_bills_created_total", "this load has no bills"),
+    ("enrollpay_payer_links_total", "this load has no bills"),
     (
         "enrollpay_console_logins_total",
         "nobody logs in to the console",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use enrollpay::store::Store;
 
+pub mod bills;
 pub mod desk;
 pub mod money;
 pub mod nodes;
@@ -87,6 +88,14 @@ macro_rules! store_suite {
             due_orders_and_events_are_those_of_the_owner,
             versions_are_told_of_the_orders_that_exist,
             an_abandoned_key_is_resumed_once,
+            bills_come_back_as_they_were,
+            an_upload_is_kept_whole_or_not_at_all,
+            a_bill_is_in_one_open_order,
+            of_two_orders_one_gets_the_bill,
+            a_cancelled_bill_is_paid_by_nobody,
+            bills_are_listed_by_how_they_stand,
+            a_payers_link_ends_and_is_forgotten,
+            a_bill_loses_its_payer_once,
             it_is_all_there_after_reopening,
             a_closed_store_says_so,
         }

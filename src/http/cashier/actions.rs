@@ -143,7 +143,12 @@ fn back(press: &Press, said: Option<Said>) -> HttpResponse {
     press.visitor.dress(&press.deps, &mut response, PAGE_POLICY);
     let mut response = response.insert_header((header::LOCATION, place)).finish();
     if let Some(said) = said {
-        said::remember(&press.deps, &mut response, &press.token, said);
+        said::remember(
+            &press.deps,
+            &mut response,
+            &format!("/pay/{}", press.token),
+            said,
+        );
     }
     response
 }
@@ -296,23 +301,40 @@ pub async fn cancel(
 
 async fn cancel_order(press: &Press) -> Result<End, Problem> {
     let deps = &press.deps;
-    let id = press.stored.order.id;
+    let (stored, refusal) = end_order(deps, press.stored.order.id).await?;
+    let Some(refusal) = refusal else {
+        return Ok(End::Page(stored, None));
+    };
+    let now = deps.clock.now();
+    let problem = refusal::refused(&refusal, &stored, &deps.view(), now);
+    let said = matches!(refusal, Refusal::AlreadyPaid).then_some(Said::Paid(now));
+    Ok(End::Refused(stored, said, problem))
+}
+
+/// Asks for the order's end and waits a while for it: the provider has the last word.
+pub async fn end_order(
+    deps: &Deps,
+    id: OrderId,
+) -> Result<(Arc<StoredOrder>, Option<Refusal>), Problem> {
     let mut watch = deps.orders.watch(id);
     let deadline = Instant::now() + WAIT_FOR_END;
     let reply = tell(deps, id, Command::Cancel, Vec::new()).await?;
-    if let Verdict::Refused(refusal) = &reply.verdict {
-        let problem = refusal::refused(refusal, &reply.stored, &deps.view(), deps.clock.now());
-        let said = matches!(refusal, Refusal::AlreadyPaid).then(|| Said::Paid(deps.clock.now()));
-        return Ok(End::Refused(reply.stored, said, problem));
+    if let Verdict::Refused(refusal) = reply.verdict {
+        return Ok((reply.stored, Some(refusal)));
     }
     let mut stored = reply.stored;
     while stored.order.is_open() && Instant::now() < deadline {
         watch.borrow_and_update();
-        let newer = find(deps, &press.token).await?;
+        let newer = deps
+            .orders
+            .read(id)
+            .await
+            .map_err(|error| refusal::unanswered(&error, &deps.view()))?
+            .ok_or_else(Problem::not_found)?;
         if newer.order.version == stored.order.version {
             settled(&mut watch, deadline).await;
         }
         stored = newer;
     }
-    Ok(End::Page(stored, None))
+    Ok((stored, None))
 }

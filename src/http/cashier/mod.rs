@@ -5,6 +5,7 @@
 //! `events` keeps it true, `picture` hands out the code.
 
 pub mod actions;
+pub mod bills;
 pub mod card;
 pub mod events;
 pub mod page;
@@ -37,5 +38,6 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(read("/pay/{token}/events").route(web::get().to(events::get)))
         .service(press("/pay/{token}/attempts").route(web::post().to(actions::start)))
         .service(press("/pay/{token}/query").route(web::post().to(actions::query)))
-        .service(press("/pay/{token}/cancel").route(web::post().to(actions::cancel)));
+        .service(press("/pay/{token}/cancel").route(web::post().to(actions::cancel)))
+        .configure(bills::routes);
 }

@@ -21,9 +21,7 @@ use crate::http::words::{Words, fill};
 use crate::order::{CodeMode, Wallet};
 use crate::provider::Providers;
 use crate::sealing::{TokenKind, token_hash};
-use crate::store::{
-    DisplayField, Item, MaskedPayer, Merchant, OrderSnapshot, PayerIdentity, StoredOrder,
-};
+use crate::store::{DisplayField, Item, MaskedPayer, Merchant, PayerIdentity, StoredOrder};
 use crate::view::{PERSONAL_SLOT, open_personal};
 
 /// What surrounds every page of the student's side.
@@ -67,15 +65,17 @@ pub struct ItemLine {
     pub fee: String,
 }
 
-/// The items of an order as they are shown.
-pub fn item_lines(snapshot: &OrderSnapshot) -> Vec<ItemLine> {
-    let line = |item: &Item| ItemLine {
-        code: item.code.clone().unwrap_or_default(),
-        name: item.name.clone(),
-        note: item.note.clone().unwrap_or_default(),
-        fee: item.amount.to_yuan(),
-    };
-    snapshot.items.iter().map(line).collect()
+/// The items of an order or a bill as they are shown.
+pub fn item_lines(items: &[Item]) -> Vec<ItemLine> {
+    items
+        .iter()
+        .map(|item| ItemLine {
+            code: item.code.clone().unwrap_or_default(),
+            name: item.name.clone(),
+            note: item.note.clone().unwrap_or_default(),
+            fee: item.amount.to_yuan(),
+        })
+        .collect()
 }
 
 /// A button of a phone.
@@ -183,7 +183,7 @@ impl<'a> Page<'a> {
         for field in from.display_fields {
             facts.push((field.label.clone(), field.value.clone()));
         }
-        let items = item_lines(snapshot);
+        let items = item_lines(&snapshot.items);
         let has_codes = items.iter().any(|item| !item.code.is_empty());
         let has_notes = items.iter().any(|item| !item.note.is_empty());
         let (count_before, count_after) = w
@@ -501,6 +501,7 @@ pub fn trouble(deps: &Deps, visitor: &Visitor, problem: Problem) -> Result<HttpR
     let entry = problem.code().entry();
     let (heading, text, tone) = match problem.code() {
         Code::NotFound => (w.bad_link_heading, w.bad_link_text, "bad"),
+        Code::LinkExpired => (w.link_expired_heading, w.link_expired_text, "bad"),
         _ => (w.trouble_heading, w.trouble_text, "wait"),
     };
     let page = Message {
@@ -540,7 +541,7 @@ pub async fn get(
     match show(&deps, &visitor, &token, &stored, said, StatusCode::OK).await {
         Ok(mut response) => {
             if said.is_some() {
-                said::forget(&deps, &mut response, &token);
+                said::forget(&deps, &mut response, &format!("/pay/{token}"));
             }
             Ok(response)
         }

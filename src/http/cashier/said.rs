@@ -29,6 +29,14 @@ pub enum Said {
     TickFirst,
     NotOffered,
     Stale,
+    /// An order was closed, and its bills are free.
+    Cancelled,
+    /// It is on its way there.
+    Cancelling,
+    NothingTicked,
+    BillsTaken,
+    TooManyTicked,
+    NotAnEmail,
 }
 
 impl Said {
@@ -45,6 +53,12 @@ impl Said {
             Self::TickFirst => words.answer_tick_first.to_owned(),
             Self::NotOffered => words.answer_not_offered.to_owned(),
             Self::Stale => words.answer_stale.to_owned(),
+            Self::Cancelled => words.answer_cancelled.to_owned(),
+            Self::Cancelling => words.cancelling_heading.to_owned(),
+            Self::NothingTicked => words.answer_nothing_ticked.to_owned(),
+            Self::BillsTaken => words.answer_bills_taken.to_owned(),
+            Self::TooManyTicked => words.answer_too_many_ticked.to_owned(),
+            Self::NotAnEmail => words.answer_not_an_email.to_owned(),
         }
     }
 
@@ -59,6 +73,12 @@ impl Said {
             Self::TickFirst => ("tick", 0),
             Self::NotOffered => ("offer", 0),
             Self::Stale => ("stale", 0),
+            Self::Cancelled => ("cancelled", 0),
+            Self::Cancelling => ("cancelling", 0),
+            Self::NothingTicked => ("none", 0),
+            Self::BillsTaken => ("taken", 0),
+            Self::TooManyTicked => ("ticked", 0),
+            Self::NotAnEmail => ("email", 0),
         };
         format!("{word}.{number}")
     }
@@ -78,6 +98,12 @@ impl Said {
             "tick" => Self::TickFirst,
             "offer" => Self::NotOffered,
             "stale" => Self::Stale,
+            "cancelled" => Self::Cancelled,
+            "cancelling" => Self::Cancelling,
+            "none" => Self::NothingTicked,
+            "taken" => Self::BillsTaken,
+            "ticked" => Self::TooManyTicked,
+            "email" => Self::NotAnEmail,
             _ => return None,
         })
     }
@@ -87,19 +113,16 @@ pub fn from(request: &HttpRequest) -> Option<Said> {
     Said::from_cookie(request.cookie(COOKIE)?.value())
 }
 
-fn path(token: &str) -> String {
-    format!("/pay/{token}")
-}
-
-pub fn remember(deps: &Deps, response: &mut HttpResponse, token: &str, said: Said) {
-    let mut kept = cookie(deps, COOKIE, &said.to_cookie(), &path(token));
+/// For the page at `path` alone.
+pub fn remember(deps: &Deps, response: &mut HttpResponse, path: &str, said: Said) {
+    let mut kept = cookie(deps, COOKIE, &said.to_cookie(), path);
     kept.set_max_age(Duration::seconds(30));
     // It is ours and short: it fits a header.
     let _ = response.add_cookie(&kept);
 }
 
-pub fn forget(deps: &Deps, response: &mut HttpResponse, token: &str) {
-    let mut gone = cookie(deps, COOKIE, "", &path(token));
+pub fn forget(deps: &Deps, response: &mut HttpResponse, path: &str) {
+    let mut gone = cookie(deps, COOKIE, "", path);
     gone.set_max_age(Duration::ZERO);
     let _ = response.add_cookie(&gone);
 }
@@ -121,6 +144,12 @@ mod tests {
             Said::TickFirst,
             Said::NotOffered,
             Said::Stale,
+            Said::Cancelled,
+            Said::Cancelling,
+            Said::NothingTicked,
+            Said::BillsTaken,
+            Said::TooManyTicked,
+            Said::NotAnEmail,
         ] {
             assert_eq!(Said::from_cookie(&said.to_cookie()), Some(said));
         }

@@ -96,6 +96,7 @@ fn snapshot() -> OrderSnapshot {
         field_hashes: Vec::new(),
         possible_duplicate: None,
         has_display_fields: false,
+        bills: Vec::new(),
     }
 }
 

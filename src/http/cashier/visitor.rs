@@ -167,7 +167,14 @@ impl Form {
         payload: web::Payload,
         deps: &Deps,
     ) -> Result<Self, Problem> {
-        let limit = deps.settings.limits.student_body_bytes;
+        Self::read_within(request, payload, deps.settings.limits.student_body_bytes).await
+    }
+
+    pub async fn read_within(
+        request: &HttpRequest,
+        payload: web::Payload,
+        limit: usize,
+    ) -> Result<Self, Problem> {
         let bytes = body::read(request, payload, limit, BODY_DEADLINE).await?;
         if bytes.is_empty() {
             return Ok(Self(Vec::new()));
@@ -192,9 +199,14 @@ impl Form {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// Every value of a member that a form may have more than once.
+    pub fn all<'a, 'b>(&'a self, name: &'b str) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
         self.0
             .iter()
-            .find(|(candidate, _)| candidate == name)
+            .filter(move |(candidate, _)| candidate == name)
             .map(|(_, value)| value.as_str())
     }
 }

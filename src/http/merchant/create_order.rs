@@ -5,18 +5,15 @@ use std::sync::Arc;
 use actix_web::{HttpResponse, web};
 
 use super::new_order::{Around, Asked};
-use crate::actors::{NewOrder, OrdersError};
+use crate::actors::OrdersError;
 use crate::http::auth::Signed;
 use crate::http::idempotency::{Answer, Intent, Stop, once};
+use crate::http::making::{Draft, Offers, offers};
 use crate::http::problem::{Code, Problem};
-use crate::http::{Deps, openapi, refusal, request_id};
-use crate::order::{AccountId, CodeMode, Offer, OrderId, Terms, Wallet};
-use crate::sealing::{TokenKind, token_hash};
+use crate::http::{Deps, openapi, refusal};
 use crate::store::{
-    Actor, DuplicatePolicy, Merchant, OrderSnapshot, PERSONAL_FIELDS, PayerIdentity, PersonalData,
-    Rejection, StoredOrder, TokenTarget, Write,
+    Actor, DuplicatePolicy, Merchant, PERSONAL_FIELDS, PayerIdentity, Rejection, StoredOrder,
 };
-use crate::view;
 
 #[utoipa::path(
     post,
@@ -64,8 +61,7 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
         }
         Err(problem) => return Err(problem.into()),
     };
-    let admitted = admit(deps, merchant, &asked);
-    let (offers, mode) = match admitted {
+    let offers = match admit(deps, merchant, &asked) {
         Ok(offers) => offers,
         Err(problem) => return repeat_or(intent, &asked, problem).await,
     };
@@ -90,45 +86,16 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
 
     let id = deps.orders.new_id(now);
     intent.about(id);
-    let terms = Terms {
-        merchant: merchant.id,
-        amount: asked.amount,
-        pay_before: asked.pay_before,
-        late_payment: asked.late_payment,
-        mode,
+    let draft = Draft {
+        id,
+        merchant,
+        asked: &asked,
         offers,
-        qr_ms: deps.settings.qr_ms,
-    };
-    let snapshot = OrderSnapshot {
-        merchant_order_no: asked.merchant_order_no.clone(),
-        subject: asked.subject.clone(),
-        items: asked.items.clone(),
-        purpose: asked.purpose.clone(),
-        payer_identity: asked.payer_identity,
-        payer_masked: asked.masked(merchant.masks),
-        payer_index,
-        wallets: terms.offers.iter().map(|offer| offer.wallet).collect(),
-        late_grace_seconds: asked.late_grace_seconds,
-        return_url: asked.return_url.clone(),
-        hash: asked.snapshot_hash(&deps.sealer),
-        field_hashes: asked.field_hashes(&deps.sealer),
         possible_duplicate,
-        has_display_fields: !asked.display_fields.is_empty(),
+        bills: Vec::new(),
     };
-    let personal = personal(&asked);
-    let mut writes = intent.writes();
-    writes.extend(own_writes(intent, id, &personal));
-    let created = deps
-        .orders
-        .create(NewOrder {
-            id,
-            terms,
-            snapshot,
-            actor: Actor::Merchant,
-            request_id: request_id::current().map(|id| id.to_string()),
-            writes,
-        })
-        .await;
+    let (new, personal) = draft.finish(deps, &intent.view, Actor::Merchant, intent.writes());
+    let created = deps.orders.create(new).await;
     if let Err(OrdersError::Rejected(Rejection::MerchantOrderNoTaken { existing })) = &created {
         let stored = super::read(deps, *existing).await?;
         return same_or_conflict(intent, &asked, &stored).await;
@@ -140,116 +107,13 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
     ))
 }
 
-/// What stands beside the order: its people, and the hashes of its two addresses.
-fn own_writes(intent: &Intent<'_>, id: OrderId, personal: &PersonalData) -> [Write; 3] {
-    let view = &intent.view;
-    let target = TokenTarget {
-        order: id,
-        attempt: None,
-    };
-    [
-        Write::Personal {
-            order: id,
-            slot: view::PERSONAL_SLOT.to_owned(),
-            sealed: view::seal_personal(&intent.deps.sealer, id, personal),
-        },
-        Write::Token {
-            kind: TokenKind::Pay,
-            hash: token_hash(TokenKind::Pay, &view.pay_token(id)),
-            target,
-        },
-        Write::Token {
-            kind: TokenKind::Receipt,
-            hash: token_hash(TokenKind::Receipt, &view.receipt_token(id)),
-            target,
-        },
-    ]
-}
-
-fn personal(asked: &Asked) -> PersonalData {
-    PersonalData {
-        payer_ref: asked.payer_ref.clone(),
-        name: asked.name.clone(),
-        id_number: asked.id_number.clone(),
-        phone: asked.phone.clone(),
-        receipt_email: asked.receipt_email.clone(),
-        display_fields: asked.display_fields.clone(),
-        metadata: asked.metadata.clone(),
-        registrant: asked.registrant.clone(),
-    }
-}
-
 /// The merchant's own rule about payers, then the accounts that may take the money.
-fn admit(
-    deps: &Deps,
-    merchant: &Merchant,
-    asked: &Asked,
-) -> Result<(Vec<Offer>, CodeMode), Problem> {
+fn admit(deps: &Deps, merchant: &Merchant, asked: &Asked) -> Result<Offers, Problem> {
     if merchant.payer_must_be_registrant {
         asked.check_registrant()?;
     }
     let checked = asked.payer_identity == PayerIdentity::Provider;
     offers(deps, &merchant.accounts, asked.wallets.as_deref(), checked)
-}
-
-/// The accounts that may take this order's money: for each wallet the merchant's first one. Native
-/// as soon as one of them is (contract §6). `checked`: only those whose provider checks who pays.
-fn offers(
-    deps: &Deps,
-    accounts: &[AccountId],
-    wanted: Option<&[Wallet]>,
-    checked: bool,
-) -> Result<(Vec<Offer>, CodeMode), Problem> {
-    let known: Vec<_> = accounts
-        .iter()
-        .filter_map(|account| deps.providers.get(account))
-        .map(|provider| provider.account())
-        .collect();
-    let mut problem = Problem::new(Code::ValidationFailed, "Not every wallet can be offered.");
-    let mut offers = Vec::new();
-    let mut mode = CodeMode::Unified;
-    for (index, wallet) in wanted
-        .unwrap_or(&[Wallet::Wechat, Wallet::Alipay])
-        .iter()
-        .enumerate()
-    {
-        if let Some(account) = known.iter().find(|account| account.wallet == *wallet) {
-            if checked && !account.payer_identity {
-                continue;
-            }
-            if account.mode == CodeMode::Native {
-                mode = CodeMode::Native;
-            }
-            offers.push(Offer {
-                wallet: *wallet,
-                account: account.id.clone(),
-                application: account.application.clone(),
-            });
-        } else if wanted.is_some() {
-            problem = problem.at(
-                format!("/wallets/{index}"),
-                format!("this merchant has no account for {}", wallet.as_str()),
-            );
-        }
-    }
-    if checked && offers.is_empty() && !known.is_empty() && problem.errors().is_empty() {
-        return Err(Problem::new(
-            Code::PayerIdentityUnavailable,
-            "None of the wallets that this order may use has its provider check who pays.",
-        )
-        .at(
-            "/payer_identity",
-            "expected \"none\" or \"confirm\", or an account with payer_identity = true",
-        ));
-    }
-    if offers.is_empty() && problem.errors().is_empty() {
-        problem = problem.at("/wallets", "this merchant has no account at any provider");
-    }
-    if problem.errors().is_empty() {
-        Ok((offers, mode))
-    } else {
-        Err(problem)
-    }
 }
 
 /// The same number again: the same order, or another one under a taken number.

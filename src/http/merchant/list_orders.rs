@@ -14,8 +14,8 @@ use crate::http::{Deps, openapi, refusal};
 use crate::order::{OrderId, Status, Timestamp};
 use crate::store::OrderFilter;
 
-const DEFAULT_LIMIT: usize = 20;
-const MOST: usize = 100;
+pub(super) const DEFAULT_LIMIT: usize = 20;
+pub(super) const MOST: usize = 100;
 /// The first byte of a cursor: another kind of cursor gets another number.
 const CURSOR_VERSION: u8 = 1;
 
@@ -122,16 +122,25 @@ fn read_status(text: &str) -> Option<Status> {
 }
 
 fn write_cursor(last: OrderId) -> String {
-    let mut bytes = vec![CURSOR_VERSION];
-    bytes.extend_from_slice(&u128::from(last.ulid()).to_be_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+    ulid_cursor(CURSOR_VERSION, last.ulid())
 }
 
 fn read_cursor(text: &str) -> Option<OrderId> {
+    cursor_ulid(CURSOR_VERSION, text).map(OrderId::from_ulid)
+}
+
+/// A cursor of one kind: the last id that was handed out.
+pub(super) fn ulid_cursor(version: u8, last: Ulid) -> String {
+    let mut bytes = vec![version];
+    bytes.extend_from_slice(&u128::from(last).to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub(super) fn cursor_ulid(expected: u8, text: &str) -> Option<Ulid> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (version, id) = bytes.split_first()?;
     let id: [u8; 16] = id.try_into().ok()?;
-    (*version == CURSOR_VERSION).then(|| OrderId::from_ulid(Ulid::from(u128::from_be_bytes(id))))
+    (*version == expected).then(|| Ulid::from(u128::from_be_bytes(id)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The merchant API, one endpoint a file. Every handler takes [`super::auth::Signed`]: no
 //! signature, no handler. An order of another merchant is one that does not exist.
 
+pub mod bills;
 pub mod cancel;
 pub mod create_order;
 pub mod create_refund;
@@ -10,6 +11,7 @@ pub mod list_events;
 pub mod list_orders;
 pub mod list_refunds;
 pub mod new_order;
+pub mod payer_links;
 pub mod query;
 pub mod read_order;
 pub mod read_refund;

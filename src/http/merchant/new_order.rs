@@ -94,16 +94,7 @@ impl Asked {
         let asked = read(body, around, &findings);
         match (findings.into_problem(), asked) {
             (None, Some(asked)) => Ok(asked),
-            (Some(problem), _) => Err(if problem.code() == Code::PayBeforeInvalid {
-                problem
-                    .with("server_time", write_time(around.now, around.zone_minutes))
-                    .with(
-                        "latest",
-                        write_time(around.now.plus_ms(FURTHEST_MS), around.zone_minutes),
-                    )
-            } else {
-                problem
-            }),
+            (Some(problem), _) => Err(with_bounds(problem, around)),
             (None, None) => Err(Problem::new(
                 Code::ValidationFailed,
                 "The body is not an order.",
@@ -233,27 +224,63 @@ impl Asked {
         Err(problem.with("differing", differing))
     }
 
-    /// The payer as shown: enough to recognise, too little to misuse.
+    /// The payer as shown, and who is registered.
     pub fn masked(&self, masks: Masks) -> MaskedPayer {
-        let (number, phone) = match masks {
-            Masks::Standard => ((4, 4), (3, 4)),
-            Masks::Strict => ((1, 1), (3, 2)),
-        };
-        let masked = |text: &Option<String>, (first, last)| {
-            text.as_deref().map(|text| mask(text, first, last))
-        };
-        MaskedPayer {
-            name: self.name.as_deref().map(mask_name),
-            id_number: masked(&self.id_number, number),
-            phone: masked(&self.phone, phone),
-            registrant: self.registrant.as_ref().map(|registrant| MaskedRegistrant {
-                name: registrant.name.as_deref().map(mask_name),
-                id_number: masked(&registrant.id_number, number),
-                phone: masked(&registrant.phone, phone),
+        let payer = masked(
+            masks,
+            self.name.as_deref(),
+            self.id_number.as_deref(),
+            self.phone.as_deref(),
+        );
+        let registrant = self.registrant.as_ref().map(|registrant| {
+            let shown = masked(
+                masks,
+                registrant.name.as_deref(),
+                registrant.id_number.as_deref(),
+                registrant.phone.as_deref(),
+            );
+            MaskedRegistrant {
+                name: shown.name,
+                id_number: shown.id_number,
+                phone: shown.phone,
                 differs: !self.payer_differs_in().is_empty(),
-            }),
+            }
+        });
+        MaskedPayer {
+            registrant,
+            ..payer
         }
     }
+}
+
+/// A payer as shown: enough to recognise, too little to misuse.
+pub(super) fn masked(
+    masks: Masks,
+    name: Option<&str>,
+    id_number: Option<&str>,
+    phone: Option<&str>,
+) -> MaskedPayer {
+    let (number, dial) = match masks {
+        Masks::Standard => ((4, 4), (3, 4)),
+        Masks::Strict => ((1, 1), (3, 2)),
+    };
+    MaskedPayer {
+        name: name.map(mask_name),
+        id_number: id_number.map(|text| mask(text, number.0, number.1)),
+        phone: phone.map(|text| mask(text, dial.0, dial.1)),
+        registrant: None,
+    }
+}
+
+/// Where a deadline is wrong: between which times it may be.
+pub(super) fn with_bounds(problem: Problem, around: Around<'_>) -> Problem {
+    if problem.code() != Code::PayBeforeInvalid {
+        return problem;
+    }
+    let write = |at| write_time(at, around.zone_minutes);
+    problem
+        .with("server_time", write(around.now))
+        .with("latest", write(around.now.plus_ms(FURTHEST_MS)))
 }
 
 fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> {
@@ -265,29 +292,15 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
     let subject = order.required_text("subject", Text::displayed(127));
     let items = items(&order);
     let amount = amount(&order, &items);
-    if let Some(currency) = order.require("currency")
-        && currency != "CNY"
-    {
-        order.finding("currency", "expected \"CNY\"");
+    if order.require("currency").is_some() {
+        currency(&order);
     }
-    let payer = order
-        .require("payer")
-        .and_then(|value| payer(value, findings));
+    let payer = payer(&order);
     let registrant = order
         .get("registrant")
         .and_then(|value| registrant(value, findings));
     let wallets = wallets(&order);
-    let late_payment = order.word("late_payment", &[("refund", false), ("accept", true)]);
-    let late_grace_seconds = order
-        .integer("late_grace_seconds", 0..=LONGEST_GRACE_SECONDS)
-        .unwrap_or(0);
-    let accepts = late_payment.unwrap_or(false);
-    if late_grace_seconds > 0 && !accepts {
-        order.finding(
-            "late_grace_seconds",
-            "expected 0, or \"late_payment\": \"accept\" beside it",
-        );
-    }
+    let (late_payment, late_grace_seconds) = late(&order);
     let identities = [
         ("none", PayerIdentity::None),
         ("confirm", PayerIdentity::Confirm),
@@ -331,13 +344,7 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
         registrant,
         wallets,
         purpose,
-        late_payment: if accepts {
-            LatePayment::Accept {
-                grace_ms: late_grace_seconds.saturating_mul(1_000),
-            }
-        } else {
-            LatePayment::Refund
-        },
+        late_payment,
         late_grace_seconds,
         receipt_email,
         payer_identity,
@@ -348,11 +355,45 @@ fn read(body: &Value, around: Around<'_>, findings: &Findings) -> Option<Asked> 
     })
 }
 
-fn items(order: &Object<'_>) -> Vec<Item> {
+/// Yuan alone.
+pub(super) fn currency(order: &Object<'_>) {
+    if order.get("currency").is_some_and(|word| word != "CNY") {
+        order.finding("currency", "expected \"CNY\"");
+    }
+}
+
+/// What becomes of money after the deadline, and how many seconds later it still counts.
+pub(super) fn late(order: &Object<'_>) -> (LatePayment, i64) {
+    let accepts = order
+        .word("late_payment", &[("refund", false), ("accept", true)])
+        .unwrap_or(false);
+    let seconds = order
+        .integer("late_grace_seconds", 0..=LONGEST_GRACE_SECONDS)
+        .unwrap_or(0);
+    if seconds > 0 && !accepts {
+        order.finding(
+            "late_grace_seconds",
+            "expected 0, or \"late_payment\": \"accept\" beside it",
+        );
+    }
+    (late_payment(accepts, seconds), seconds)
+}
+
+pub fn late_payment(accepts: bool, grace_seconds: i64) -> LatePayment {
+    if accepts {
+        LatePayment::Accept {
+            grace_ms: grace_seconds.saturating_mul(1_000),
+        }
+    } else {
+        LatePayment::Refund
+    }
+}
+
+pub(super) fn items(order: &Object<'_>) -> Vec<Item> {
     let values = order.required_list("items", 1..=200).unwrap_or_default();
     let findings = order.findings();
     let read = |(index, value): (usize, &Value)| {
-        let pointer = format!("/items/{index}");
+        let pointer = format!("{}/{index}", order.pointer("items"));
         let item = Object::read(
             value,
             pointer,
@@ -400,7 +441,7 @@ pub(super) fn fen(object: &Object<'_>, name: &str) -> Option<Fen> {
     }
 }
 
-fn amount(order: &Object<'_>, items: &[Item]) -> Option<Fen> {
+pub(super) fn amount(order: &Object<'_>, items: &[Item]) -> Option<Fen> {
     let amount = fen(order, "amount")?;
     let asked_items = order.get("items").and_then(Value::as_array).map(Vec::len);
     // The sum says nothing while single items are wrong.
@@ -413,7 +454,7 @@ fn amount(order: &Object<'_>, items: &[Item]) -> Option<Fen> {
             );
             order.findings().add_as(
                 Code::AmountInvalid,
-                "/amount",
+                order.pointer("amount"),
                 format!(
                     "expected the sum of the items, {sum}, found {}",
                     amount.get()
@@ -424,19 +465,20 @@ fn amount(order: &Object<'_>, items: &[Item]) -> Option<Fen> {
     Some(amount)
 }
 
-struct Payer {
-    reference: String,
-    name: Option<String>,
-    id_number: Option<String>,
-    phone: Option<String>,
+/// Who pays, as the merchant names one.
+pub(super) struct Payer {
+    pub reference: String,
+    pub name: Option<String>,
+    pub id_number: Option<String>,
+    pub phone: Option<String>,
 }
 
-fn payer(value: &Value, findings: &Findings) -> Option<Payer> {
+pub(super) fn payer(order: &Object<'_>) -> Option<Payer> {
     let payer = Object::read(
-        value,
-        "/payer",
+        order.require("payer")?,
+        order.pointer("payer"),
         &["ref", "name", "id_number", "phone"],
-        findings,
+        order.findings(),
     )?;
     let reference = payer.required_text("ref", Text::id(128));
     let (name, id_number, phone) = person(&payer);
@@ -567,12 +609,12 @@ fn display_fields(order: &Object<'_>) -> Vec<DisplayField> {
     values.iter().enumerate().filter_map(read).collect()
 }
 
-fn pay_before(order: &Object<'_>, around: Around<'_>) -> Option<Timestamp> {
+pub(super) fn pay_before(order: &Object<'_>, around: Around<'_>) -> Option<Timestamp> {
     let value = order.get("pay_before")?;
     let refuse = |detail: &str| {
         order
             .findings()
-            .add_as(Code::PayBeforeInvalid, "/pay_before", detail);
+            .add_as(Code::PayBeforeInvalid, order.pointer("pay_before"), detail);
         None
     };
     let Value::String(text) = value else {
@@ -598,7 +640,7 @@ fn pay_before(order: &Object<'_>, around: Around<'_>) -> Option<Timestamp> {
     Some(at)
 }
 
-fn return_url(order: &Object<'_>, around: Around<'_>) -> Option<String> {
+pub(super) fn return_url(order: &Object<'_>, around: Around<'_>) -> Option<String> {
     let text = order.text("return_url", Text::id(2_048))?;
     let url = web_url(order, "return_url", &text, around.demo)?;
     let host = url.host_str().unwrap_or_default();
@@ -642,7 +684,7 @@ pub(super) fn web_url(object: &Object<'_>, name: &str, text: &str, demo: bool) -
     Some(url)
 }
 
-fn metadata(order: &Object<'_>) -> Map<String, Value> {
+pub(super) fn metadata(order: &Object<'_>) -> Map<String, Value> {
     let Some(value) = order.get(METADATA) else {
         return Map::new();
     };
@@ -674,14 +716,15 @@ fn metadata(order: &Object<'_>) -> Map<String, Value> {
                 )),
             });
         if let Err(fault) = fault {
-            let pointer = format!("/metadata/{}", name.replace('~', "~0").replace('/', "~1"));
+            let name = name.replace('~', "~0").replace('/', "~1");
+            let pointer = format!("{}/{name}", order.pointer(METADATA));
             order.findings().add(pointer, fault);
         }
     }
     members.clone()
 }
 
-fn looks_like_email(text: &str) -> bool {
+pub fn looks_like_email(text: &str) -> bool {
     match text.split_once('@') {
         Some((local, domain)) => {
             !local.is_empty()

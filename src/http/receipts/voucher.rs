@@ -80,7 +80,7 @@ async fn show(
     let view = deps.view();
     let told = Told::of(stored, payment, merchant.as_ref(), w, zone);
     let verify_url = view.verify_url(order.id);
-    let items = item_lines(&stored.snapshot);
+    let items = item_lines(&stored.snapshot.items);
     let has_codes = items.iter().any(|item| !item.code.is_empty());
     let has_notes = items.iter().any(|item| !item.note.is_empty());
     let page = Receipt {

@@ -6,6 +6,7 @@
 
 mod address;
 mod apply;
+mod bills;
 mod books;
 mod desk;
 mod opening;

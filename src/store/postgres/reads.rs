@@ -464,6 +464,7 @@ macro_rules! forget {
 const FORGET_NONCES: &str = forget!("nonces", "seen_at");
 const FORGET_OAUTH_STATES: &str = forget!("oauth_states", "created_at");
 const FORGET_KEYS: &str = forget!("idempotency", "started_at");
+const FORGET_PAYER_LINKS: &str = forget!("payer_links", "expires_at");
 
 /// In small bites, each a transaction of its own, so that a clean-up never holds up a payment for long.
 pub(super) async fn forget(
@@ -476,6 +477,7 @@ pub(super) async fn forget(
         (FORGET_NONCES, nonces_before),
         (FORGET_OAUTH_STATES, nonces_before),
         (FORGET_KEYS, keys_before),
+        (FORGET_PAYER_LINKS, keys_before),
     ] {
         loop {
             let gone = store

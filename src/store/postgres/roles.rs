@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use tokio_postgres::{Client, Error};
 
 /// `None`: any column.
-const UPDATES: [(&str, Option<&str>); 19] = [
+const UPDATES: [(&str, Option<&str>); 20] = [
     ("settings", None),
     ("merchants", None),
     ("merchant_keys", None),
@@ -30,6 +30,12 @@ const UPDATES: [(&str, Option<&str>); 19] = [
         "evidence",
         Some("body, proposed_by, proposed_at, settled_by, settled_at"),
     ),
+    (
+        "bills",
+        Some(
+            "sealed, cancelled_at, order_id, payer_masked, payer_index, personal_hashes, erased_at",
+        ),
+    ),
     ("refunds", Some("status, ended_at")),
     ("mismatches", Some("settled")),
     ("reconciliations", None),
@@ -38,7 +44,7 @@ const UPDATES: [(&str, Option<&str>); 19] = [
     ("sessions", Some("seen_at")),
 ];
 
-const INSERTS: [&str; 25] = [
+const INSERTS: [&str; 27] = [
     "settings",
     "merchants",
     "merchant_keys",
@@ -59,6 +65,8 @@ const INSERTS: [&str; 25] = [
     "personal",
     "oauth_states",
     "evidence",
+    "bills",
+    "payer_links",
     "audit",
     "reconciliations",
     "reconciliation_rows",
@@ -66,12 +74,13 @@ const INSERTS: [&str; 25] = [
     "sessions",
 ];
 
-const DELETES: [&str; 7] = [
+const DELETES: [&str; 8] = [
     "instances",
     "nonces",
     "idempotency",
     "personal",
     "oauth_states",
+    "payer_links",
     "reconciliation_rows",
     "sessions",
 ];

@@ -1,6 +1,7 @@
 //! Rows of any store as the values of its trait, and the columns that they need. Stores differ in how
 //! they ask and in what they promise each other's transactions, not in what a row means.
 
+pub(super) mod bills;
 pub(super) mod books;
 pub(super) mod desk;
 pub(super) mod personal;

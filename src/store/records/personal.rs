@@ -122,6 +122,11 @@ impl Walk {
                     reference: row.get("reference")?,
                 })
             }),
+            SealedTable::Bills => ("id", "sealed", |row| {
+                Ok(Cell::Bill {
+                    bill: row.parse("id")?,
+                })
+            }),
             SealedTable::Merchants | SealedTable::MerchantKeys => return None,
         };
         Some(Self {

@@ -7,6 +7,7 @@ mod operators;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 
+use super::bills;
 use super::personal;
 use super::reads;
 use super::reconciliation;
@@ -49,7 +50,7 @@ impl From<rusqlite::Error> for Failure {
 }
 
 /// The columns of the unique rule that refused, as SQLite names them: `"claims.order_id, claims.attempt"`.
-fn unique_rule(error: &rusqlite::Error) -> Option<&str> {
+pub(super) fn unique_rule(error: &rusqlite::Error) -> Option<&str> {
     match error {
         rusqlite::Error::SqliteFailure(inner, Some(message))
             if matches!(
@@ -419,6 +420,21 @@ fn apply_write(connection: &Connection, write: &Write, now: Timestamp) -> Result
                         .map(u128::to_be_bytes),
                 ])?;
         }
+        Write::BillsCreated(new) => bills::create(connection, new)?,
+        Write::BillsClaimed {
+            merchant,
+            order,
+            bills,
+        } => bills::claim(connection, *merchant, *order, bills)?,
+        Write::BillCancelled { merchant, bill, at } => {
+            bills::cancel(connection, *merchant, *bill, *at)?;
+        }
+        Write::PayerLink(link) => bills::link(connection, link)?,
+        Write::BillErased {
+            bill,
+            payer_index,
+            at,
+        } => bills::erase(connection, *bill, *payer_index, *at)?,
         Write::OauthStateUsed {
             state_hash,
             code_hash,
@@ -708,6 +724,7 @@ pub(super) fn forget(
         (FORGET_NONCES, nonces_before),
         (FORGET_OAUTH_STATES, nonces_before),
         (FORGET_KEYS, keys_before),
+        (FORGET_PAYER_LINKS, keys_before),
     ] {
         forgotten += connection
             .prepare_cached(sql)?
@@ -722,3 +739,5 @@ pub(super) const FORGET_OAUTH_STATES: &str = "DELETE FROM oauth_states WHERE sta
     (SELECT state_hash FROM oauth_states WHERE created_at < ?1 LIMIT 500)";
 pub(super) const FORGET_KEYS: &str = "DELETE FROM idempotency WHERE rowid IN
     (SELECT rowid FROM idempotency WHERE started_at < ?1 LIMIT 500)";
+pub(super) const FORGET_PAYER_LINKS: &str = "DELETE FROM payer_links WHERE hash IN
+    (SELECT hash FROM payer_links WHERE expires_at < ?1 LIMIT 500)";

@@ -5,6 +5,7 @@
 //! and erases.
 
 mod apply;
+mod bills;
 mod books;
 mod desk;
 mod opening;

@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::apply::{Failure, changed};
+use super::bills;
 use super::reads::{self, many, one};
 use crate::order::{AccountId, OrderId, Timestamp};
 use crate::store::personal::{
@@ -192,6 +193,9 @@ pub(super) fn reseal(connection: &Connection, change: &Resealed) -> Result<(), F
                  WHERE account = ?1 AND reference = ?2 AND body = ?3",
             )?
             .execute(params![account.as_str(), reference, was.0, now.0])?,
+        Cell::Bill { bill } => connection
+            .prepare_cached("UPDATE bills SET sealed = ?3 WHERE id = ?1 AND sealed = ?2")?
+            .execute(params![bill.to_string(), was.0, now.0])?,
         Cell::KeySecret { key } => connection
             .prepare_cached(
                 "UPDATE merchant_keys SET sealed_secret = ?3
@@ -238,11 +242,18 @@ pub(super) fn erase_people(
     if !stands || waits {
         return Err(Rejection::VersionMoved.into());
     }
-    // What is overwritten and deleted must not stay readable in the file's free space.
-    let thoroughly = |on: bool| connection.pragma_update(None, "secure_delete", on);
-    thoroughly(true)?;
-    let erased = erase_rows(connection, &id, payer_index, at);
-    thoroughly(false)?;
+    thoroughly(connection, || erase_rows(connection, &id, payer_index, at))
+}
+
+/// What is overwritten and deleted must not stay readable in the file's free space.
+pub(super) fn thoroughly(
+    connection: &Connection,
+    erase: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let set = |on: bool| connection.pragma_update(None, "secure_delete", on);
+    set(true)?;
+    let erased = erase();
+    set(false)?;
     erased
 }
 
@@ -282,7 +293,7 @@ fn erase_rows(
     ] {
         connection.prepare_cached(sql)?.execute([id])?;
     }
-    Ok(())
+    bills::erase_of(connection, id, payer_index, at)
 }
 
 pub(super) fn erase_evidence(

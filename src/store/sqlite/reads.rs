@@ -451,7 +451,9 @@ pub(super) fn usable(connection: &Connection) -> Read<()> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::apply::{FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES};
+    use super::super::apply::{
+        FORGET_KEYS, FORGET_NONCES, FORGET_OAUTH_STATES, FORGET_PAYER_LINKS,
+    };
     use super::super::books::{
         AUDIT, LEDGER, ODD_CAPTURES, events_query, evidence_open_query, refunds_open_query,
     };
@@ -520,6 +522,7 @@ pub(super) mod tests {
             FORGET_NONCES.to_owned(),
             FORGET_OAUTH_STATES.to_owned(),
             FORGET_KEYS.to_owned(),
+            FORGET_PAYER_LINKS.to_owned(),
             ORDERS_WITH_PEOPLE.to_owned(),
             PEOPLE_OF.to_owned(),
             LOOSE_EVIDENCE.to_owned(),

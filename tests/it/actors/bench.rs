@@ -14,9 +14,9 @@ use enrollpay::actors::{
 };
 use enrollpay::clock::{Clock, ManualClock};
 use enrollpay::order::{
-    AccountId, AttemptId, AttemptNumber, CaptureReport, CloseAnswer, CodeMode, Command, Event,
-    EventId, Fen, KeyId, LatePayment, MerchantId, Offer, OrderId, OutTradeNo, PayerHash, Product,
-    RefundAnswer, RefundId, Status, Terms, Timestamp, TradeAnswer, Wallet, WebhookType,
+    AccountId, AttemptId, AttemptNumber, BillId, CaptureReport, CloseAnswer, CodeMode, Command,
+    Event, EventId, Fen, KeyId, LatePayment, MerchantId, Offer, OrderId, OutTradeNo, PayerHash,
+    Product, RefundAnswer, RefundId, Status, Terms, Timestamp, TradeAnswer, Wallet, WebhookType,
 };
 use enrollpay::provider::{
     AccountSettings, Bill, BillError, BillKind, Notice, NoticeError, OauthError, PayParameters,
@@ -25,6 +25,7 @@ use enrollpay::provider::{
 };
 use enrollpay::random::{Random, SeededRandom};
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::bills::{BillFilter, Bills, PayerLink, StoredBill};
 use enrollpay::store::desk::{OperatorRow, SessionRow};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
@@ -556,6 +557,38 @@ impl Desk for Gate {
 }
 
 #[async_trait]
+impl Bills for Gate {
+    async fn bills_by_id(
+        &self,
+        merchant: MerchantId,
+        bills: &[BillId],
+    ) -> Result<Vec<StoredBill>, StoreError> {
+        self.store.bills_by_id(merchant, bills).await
+    }
+    async fn bills_by_number(
+        &self,
+        merchant: MerchantId,
+        numbers: &[String],
+    ) -> Result<Vec<StoredBill>, StoreError> {
+        self.store.bills_by_number(merchant, numbers).await
+    }
+    async fn bills(&self, filter: &BillFilter) -> Result<Vec<StoredBill>, StoreError> {
+        self.store.bills(filter).await
+    }
+    async fn payer_link(&self, hash: TokenHash) -> Result<Option<PayerLink>, StoreError> {
+        self.store.payer_link(hash).await
+    }
+    async fn bills_with_people(
+        &self,
+        after: Option<BillId>,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<BillId>, StoreError> {
+        self.store.bills_with_people(after, before, limit).await
+    }
+}
+
+#[async_trait]
 impl Reconciliations for Gate {
     async fn captures_between(
         &self,
@@ -960,6 +993,7 @@ pub fn new_order(id: OrderId, sealer: &Sealer) -> NewOrder {
             field_hashes: Vec::new(),
             possible_duplicate: None,
             has_display_fields: false,
+            bills: Vec::new(),
         },
         actor: Actor::Merchant,
         request_id: None,

@@ -10,11 +10,12 @@ use std::fmt::Debug;
 use enrollpay::actors::{OrdersError, Request, Verdict};
 use enrollpay::order::command::QueryAnswer;
 use enrollpay::order::{
-    AccountId, Answer, AttemptId, AttemptNumber, CaptureReport, CloseAnswer, Command, EventId, Fen,
-    ForeignRefund, KeyId, MerchantId, OrderId, PayerHash, Product, RefundAnswer, RefundId, Refusal,
-    SettleBy, Timestamp, TradeAnswer, Wallet,
+    AccountId, Answer, AttemptId, AttemptNumber, BillId, CaptureReport, CloseAnswer, Command,
+    EventId, Fen, ForeignRefund, KeyId, LatePayment, MerchantId, OrderId, PayerHash, Product,
+    RefundAnswer, RefundId, Refusal, SettleBy, Timestamp, TradeAnswer, Wallet,
 };
 use enrollpay::sealing::{BodyDigest, Sealed, TokenHash, TokenKind};
+use enrollpay::store::bills::{Bill, BillContent, PayerLink};
 use enrollpay::store::desk::{DeskWrite, OperatorRow, SessionRow};
 use enrollpay::store::personal::{Cell, Resealed};
 use enrollpay::store::reconciliation::{
@@ -23,8 +24,8 @@ use enrollpay::store::reconciliation::{
 };
 use enrollpay::store::{
     Actor, AuditEntry, DeliveryState, DuplicatePolicy, EvidenceRow, EvidenceStanding,
-    IdempotencyRow, Masks, Merchant, MerchantKey, OauthState, Rejection, StoreError, TokenTarget,
-    WebhookSecret, Write,
+    IdempotencyRow, Item, MaskedPayer, Masks, Merchant, MerchantKey, OauthState, Rejection,
+    StoreError, TokenTarget, WebhookSecret, Write,
 };
 use jiff::civil::Date;
 use proptest::collection::vec;
@@ -292,6 +293,7 @@ fn token_kind() -> BoxedStrategy<TokenKind> {
         TokenKind::Pay => Just(TokenKind::Pay),
         TokenKind::Scan => Just(TokenKind::Scan),
         TokenKind::Receipt => Just(TokenKind::Receipt),
+        TokenKind::Bills => Just(TokenKind::Bills),
     })
 }
 
@@ -377,6 +379,97 @@ fn merchant_row() -> BoxedStrategy<Merchant> {
         .boxed()
 }
 
+fn bill_id() -> BoxedStrategy<BillId> {
+    ulid().prop_map(BillId::from_ulid).boxed()
+}
+
+fn masked_payer() -> BoxedStrategy<MaskedPayer> {
+    (option::of(text()), option::of(text()), option::of(text()))
+        .prop_map(|(name, id_number, phone)| MaskedPayer {
+            name,
+            id_number,
+            phone,
+            registrant: None,
+        })
+        .boxed()
+}
+
+fn bill() -> BoxedStrategy<Bill> {
+    let hashes = || vec((text(), text()), 0..3);
+    let item = (option::of(text()), text(), option::of(text()), fen()).prop_map(
+        |(code, name, note, amount)| Item {
+            code,
+            name,
+            note,
+            amount,
+        },
+    );
+    let late = option::of(any::<i64>()).prop_map(|grace| match grace {
+        None => LatePayment::Refund,
+        Some(grace_ms) => LatePayment::Accept { grace_ms },
+    });
+    let content = (text(), vec(item, 0..3), late, any::<i64>(), hashes()).prop_map(
+        |(subject, items, late_payment, late_grace_seconds, hashes)| BillContent {
+            subject,
+            items,
+            late_payment,
+            late_grace_seconds,
+            hashes,
+        },
+    );
+    let what = (
+        bill_id(),
+        merchant(),
+        text(),
+        fen(),
+        option::of(at()),
+        at(),
+        content,
+    );
+    let who = (masked_payer(), any::<u128>(), hashes(), sealed());
+    (what, who)
+        .prop_map(|(what, who)| Bill {
+            id: what.0,
+            merchant: what.1,
+            merchant_bill_no: what.2,
+            amount: what.3,
+            pay_before: what.4,
+            created_at: what.5,
+            content: what.6,
+            payer_masked: who.0,
+            payer_index: who.1,
+            personal_hashes: who.2,
+            sealed: who.3,
+        })
+        .boxed()
+}
+
+fn payer_link() -> BoxedStrategy<PayerLink> {
+    (
+        hash(),
+        merchant(),
+        any::<u128>(),
+        masked_payer(),
+        option::of(text()),
+        at(),
+        at(),
+    )
+        .prop_map(
+            |(hash, merchant, payer_index, payer_masked, return_url, created_at, expires_at)| {
+                PayerLink {
+                    hash,
+                    merchant,
+                    payer_index,
+                    payer_masked,
+                    return_url,
+                    created_at,
+                    expires_at,
+                }
+            },
+        )
+        .boxed()
+}
+
 fn cell() -> BoxedStrategy<Cell> {
     every!(Cell {
         Cell::Personal { .. } => (order(), text())
@@ -387,6 +480,7 @@ fn cell() -> BoxedStrategy<Cell> {
             .prop_map(|(merchant, key)| Cell::Answer { merchant, key }),
         Cell::Evidence { .. } => (account(), text())
             .prop_map(|(account, reference)| Cell::Evidence { account, reference }),
+        Cell::Bill { .. } => bill_id().prop_map(|bill| Cell::Bill { bill }),
         Cell::WebhookSecret { .. } => merchant()
             .prop_map(|merchant| Cell::WebhookSecret { merchant }),
         Cell::KeySecret { .. } => key_id().prop_map(|key| Cell::KeySecret { key }),
@@ -551,6 +645,15 @@ fn write() -> BoxedStrategy<Write> {
         Write::Personal { .. } => (order(), text(), sealed())
             .prop_map(|(order, slot, sealed)| Write::Personal { order, slot, sealed }),
         Write::OauthState(_) => oauth_state().prop_map(Write::OauthState),
+        Write::BillsCreated(_) => vec(bill(), 0..3).prop_map(Write::BillsCreated),
+        Write::BillsClaimed { .. } => (merchant(), order(), vec(bill_id(), 0..3)).prop_map(
+            |(merchant, order, bills)| Write::BillsClaimed { merchant, order, bills }
+        ),
+        Write::BillCancelled { .. } => (merchant(), bill_id(), at())
+            .prop_map(|(merchant, bill, at)| Write::BillCancelled { merchant, bill, at }),
+        Write::PayerLink(_) => payer_link().prop_map(Write::PayerLink),
+        Write::BillErased { .. } => (bill_id(), any::<u128>(), at())
+            .prop_map(|(bill, payer_index, at)| Write::BillErased { bill, payer_index, at }),
         Write::OauthStateUsed { .. } => (hash(), hash(), option::of(any::<u128>())).prop_map(
             |(state_hash, code_hash, payer)| Write::OauthStateUsed { state_hash, code_hash, payer }
         ),
@@ -689,6 +792,9 @@ fn rejection() -> BoxedStrategy<Rejection> {
         Rejection::ShardHeld => Just(Rejection::ShardHeld),
         Rejection::DeliveryMoved => Just(Rejection::DeliveryMoved),
         Rejection::OperatorTaken => Just(Rejection::OperatorTaken),
+        Rejection::MerchantBillNoTaken { .. } => bill_id()
+            .prop_map(|existing| Rejection::MerchantBillNoTaken { existing }),
+        Rejection::BillTaken { .. } => bill_id().prop_map(|bill| Rejection::BillTaken { bill }),
         Rejection::RuleBroken { .. } => text().prop_map(|rule| Rejection::RuleBroken { rule }),
     })
 }

@@ -219,6 +219,7 @@ impl Sample {
             .execute_batch("PRAGMA foreign_keys = OFF")
             .unwrap();
         for table in [
+            "bills",
             "outbox",
             "ledger",
             "ledger_totals",
@@ -322,6 +323,14 @@ async fn each_doctored_store_is_found_out() {
         (
             "M3",
             "UPDATE captures SET transaction_id = 'another' || transaction_id",
+        ),
+        (
+            "B1",
+            "INSERT INTO bills (id, amount, order_id) SELECT 'bil_x', 1, id FROM orders LIMIT 1",
+        ),
+        (
+            "B1",
+            "UPDATE orders SET snapshot = json_set(snapshot, '$.bills', json('[{\"id\":\"bil_00000000000000000000000001\",\"merchant_bill_no\":\"1\"}]')) WHERE status = 'paid'",
         ),
         (
             "M7",

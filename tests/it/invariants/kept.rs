@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use enrollpay::store::OrderSnapshot;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use serde::de::DeserializeOwned;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::rows::{
-    AttemptRow, CaptureRow, ClaimRow, EventRow, LineRow, MismatchRow, OrderRow, OutboxRow,
+    AttemptRow, BillRow, CaptureRow, ClaimRow, EventRow, LineRow, MismatchRow, OrderRow, OutboxRow,
     RefundRow, Rows,
 };
 
@@ -26,8 +27,8 @@ pub enum Kept {
 }
 
 /// What is read of every table, in the order in which [`Rows::of`] takes it.
-const SELECTS: [&str; 11] = [
-    "SELECT id, version, status, amount, state FROM orders ORDER BY id",
+const SELECTS: [&str; 12] = [
+    "SELECT id, version, status, amount, state, snapshot FROM orders ORDER BY id",
     "SELECT order_id, version, position, at, event FROM order_events
      ORDER BY order_id, version, position",
     "SELECT order_id, number, status, expires_at FROM attempts",
@@ -40,6 +41,7 @@ const SELECTS: [&str; 11] = [
     "SELECT book, amount FROM ledger_totals",
     "SELECT id, order_id, version, kind FROM outbox",
     "SELECT count(*) FROM outbox WHERE state = 'pending'",
+    "SELECT id, amount, order_id FROM bills",
 ];
 
 /// One row; `None` is a null, and bytes are in hexadecimal.
@@ -187,6 +189,7 @@ impl Rows {
             totals,
             outbox,
             pending,
+            bills,
         ] = tables;
         let mut by_order: BTreeMap<String, Vec<EventRow>> = BTreeMap::new();
         for (order, event) in each(events, |row| {
@@ -208,6 +211,7 @@ impl Rows {
                 status: row.text(),
                 amount: row.number(),
                 order: row.json(),
+                bills: row.json::<OrderSnapshot>().bills,
             }),
             events: by_order,
             attempts: each(attempts, |row| AttemptRow {
@@ -265,6 +269,11 @@ impl Rows {
                 kind: row.text(),
             }),
             pending_webhooks: each(pending, Cells::number)[0],
+            bills: each(bills, |row| BillRow {
+                id: row.text(),
+                amount: row.number(),
+                order: row.maybe(),
+            }),
         }
     }
 }

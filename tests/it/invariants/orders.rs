@@ -220,3 +220,39 @@ pub fn states_are_sound(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(Stri
         }
     }
 }
+
+/// B1: whoever is open or paid has each of its bills to itself, and they come to what it asks for.
+pub fn a_bill_has_one_order(rows: &Rows, _: &TheirBooks, report: &mut dyn FnMut(String)) {
+    let mut taken = BTreeSet::new();
+    let holders = rows.orders.iter().filter(|row| row.status != "closed");
+    for row in holders.filter(|row| !row.bills.is_empty()) {
+        let mut sum = 0;
+        for bill in &row.bills {
+            let id = bill.id.to_string();
+            let kept = rows.bills.iter().find(|kept| kept.id == id);
+            if kept.and_then(|kept| kept.order.as_ref()) != Some(&row.id) {
+                report(format!("{}: {id} does not name it", row.id));
+            }
+            sum += kept.map_or(0, |kept| kept.amount);
+            if !taken.insert(id) {
+                report(format!("{}: {} is in another order", row.id, bill.id));
+            }
+        }
+        if sum != row.amount {
+            report(format!("{}: its bills come to {sum}", row.id));
+        }
+    }
+    for bill in &rows.bills {
+        let named = bill.order.as_ref().is_none_or(|order| {
+            let mut orders = rows.orders.iter().filter(|row| row.id == *order);
+            orders.any(|row| {
+                row.bills
+                    .iter()
+                    .any(|known| known.id.to_string() == bill.id)
+            })
+        });
+        if !named {
+            report(format!("{}: its order does not know it", bill.id));
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use enrollpay::order::event::Attention;
 use enrollpay::order::evolve::replay;
 use enrollpay::order::{Event, Order, Timestamp};
+use enrollpay::store::BillRef;
 
 pub struct OrderRow {
     pub id: String,
@@ -12,6 +13,13 @@ pub struct OrderRow {
     pub status: String,
     pub amount: i64,
     pub order: Order,
+    pub bills: Vec<BillRef>,
+}
+
+pub struct BillRow {
+    pub id: String,
+    pub amount: i64,
+    pub order: Option<String>,
 }
 
 pub struct EventRow {
@@ -93,6 +101,7 @@ pub struct Rows {
     pub totals: BTreeMap<String, i64>,
     pub outbox: Vec<OutboxRow>,
     pub pending_webhooks: i64,
+    pub bills: Vec<BillRow>,
 }
 
 impl Rows {

@@ -10,10 +10,12 @@ use enrollpay::order::evolve::replay;
 use enrollpay::order::{Event, PayerHash};
 use enrollpay::retention::erase::{LOCK, Outcome, Sum};
 use enrollpay::sealing::Sealed;
+use enrollpay::store::bills::Bills as _;
 use enrollpay::store::{MaskedPayer, OrderFilter, Rejection, Store as _, Write};
 use serde_json::{Value, json};
 
 use super::bench::*;
+use crate::store::bills::{bill, bill_id};
 use crate::store::sample::*;
 use crate::support::merchant::new_order;
 use crate::support::student::Alipay;
@@ -277,6 +279,7 @@ async fn the_daily_work_takes_what_is_old_and_no_more_and_nothing_under_anothers
         sum,
         Sum {
             orders: 1,
+            bills: 0,
             evidence: 1,
             kept: 1
         }
@@ -527,4 +530,60 @@ async fn a_payer_who_asks_is_forgotten_and_the_receipt_stays() {
             }
         })
         .await;
+}
+
+/// Under the newest key like everything else, and forgotten at their age though nobody ever paid them.
+#[tokio::test]
+async fn bills_are_sealed_anew_and_lose_their_payers() {
+    let bench = Bench::new();
+    let old = sealer(&[OLD]);
+    let sealed = |n: u32, sealer: &enrollpay::sealing::Sealer| {
+        let mut bill = bill(n, 7);
+        let row = bill.id.to_string();
+        bill.sealed = sealer.seal(place("bills", "sealed", &row), b"somebody");
+        bill
+    };
+    let mut endless = sealed(3, &old);
+    endless.pay_before = None;
+    let bills = vec![sealed(1, &old), sealed(2, &old), endless];
+    bench.write(Write::BillsCreated(bills)).await;
+    let both = sealer(&[OLD, NEW]);
+    let progress = bench
+        .reseal(&both)
+        .run(Duration::from_secs(5))
+        .await
+        .unwrap();
+    assert_eq!((progress.resealed, progress.left), (3, 0));
+    let found = async |n: u32| {
+        let found = bench.store.bills_by_id(merchant_id(1), &[bill_id(n)]).await;
+        found.unwrap().remove(0)
+    };
+    let first = found(1).await.bill;
+    let row = first.id.to_string();
+    let opened = sealer(&[NEW]).open(place("bills", "sealed", &row), &first.sealed);
+    assert_eq!(opened.unwrap(), b"somebody");
+
+    // Their deadline is at 1,000 s; the one without counts from its making.
+    let erase = bench.erase();
+    let sum = erase.older_than(at(900), async || true).await.unwrap();
+    assert_eq!(
+        sum,
+        Sum {
+            bills: 1,
+            ..Sum::default()
+        }
+    );
+    let sum = erase.older_than(at(1_001), async || true).await.unwrap();
+    assert_eq!(
+        sum,
+        Sum {
+            bills: 2,
+            ..Sum::default()
+        }
+    );
+    for n in [1, 2, 3] {
+        assert!(found(n).await.bill.sealed.is_erased());
+    }
+    let counts = bench.jobs().sealed_counts().await.unwrap();
+    assert_eq!(counts, []);
 }

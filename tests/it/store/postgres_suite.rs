@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use enrollpay::order::{AccountId, Status, WebhookType};
 use enrollpay::sealing::TokenHash;
+use enrollpay::store::bills::{BillFilter, BillStatus, Bills as _};
 use enrollpay::store::personal::{PersonalStore as _, SealedTable};
 use enrollpay::store::postgres::{Options, PostgresStore};
 use enrollpay::store::reconciliation::{RowFilter, Verdict, Window};
@@ -15,6 +16,7 @@ use enrollpay::store::{
 };
 
 use super::Place;
+use super::bills::bill_id;
 use super::sample::*;
 use super::suite::{commit, commit_step};
 use crate::support::eventually;
@@ -128,11 +130,17 @@ async fn what_a_sweep_repeats_is_answered_from_an_index() {
         store.orders_with_people(None, at(1), 9).await.unwrap();
         store.people_of(order).await.unwrap();
         store.loose_evidence(at(1), 9).await.unwrap();
+        store.bills_with_people(None, at(1), 9).await.unwrap();
+        store.bills_by_id(merchant, &[bill_id(1)]).await.unwrap();
+        let numbers = ["1".to_owned()];
+        store.bills_by_number(merchant, &numbers).await.unwrap();
+        store.payer_link(hash(1)).await.unwrap();
         for table in [
             SealedTable::Personal,
             SealedTable::Outbox,
             SealedTable::Idempotency,
             SealedTable::Evidence,
+            SealedTable::Bills,
         ] {
             store.older_values(table, 1, 0).await.unwrap();
         }
@@ -223,9 +231,25 @@ async fn a_list_of_orders_is_read_from_an_index_whatever_is_asked_for() {
             };
             assert_eq!(store.orders(&filter).await.unwrap().len(), 0);
         }
+        for asked in 0..8_u32 {
+            let keeps = |bit: u32| asked & (1 << bit) != 0;
+            for status in BillStatus::ALL.map(Some).into_iter().chain([None]) {
+                let filter = BillFilter {
+                    merchant: merchant_id(1),
+                    payer_index: keeps(0).then_some(1),
+                    status,
+                    merchant_bill_no: keeps(1).then(|| "1".to_owned()),
+                    before: keeps(2).then(|| bill_id(1)),
+                    limit: 1,
+                    now: at(1),
+                };
+                assert_eq!(store.bills(&filter).await.unwrap().len(), 0);
+            }
+        }
     };
     // What has one number is one row.
-    let few = |line: &str| line.starts_with("Sort Key: id ");
+    let few =
+        |line: &str| line.starts_with("Sort Key: id ") || line.starts_with("Sort Key: bills.id ");
     let poor = poor_plans(&server, everything, few).await;
     assert_eq!(poor, Vec::<String>::new());
     store.close().await;

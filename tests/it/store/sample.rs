@@ -114,6 +114,7 @@ pub fn snapshot(n: u32) -> OrderSnapshot {
             .to_vec(),
         possible_duplicate: None,
         has_display_fields: false,
+        bills: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use enrollpay::store::{
 };
 
 use super::Place;
+pub use super::bills::*;
 pub use super::desk::*;
 pub use super::money::*;
 pub use super::nodes::*;

@@ -95,6 +95,17 @@ impl Student {
         Ok(answer)
     }
 
+    /// Opens an address as a link that was tapped.
+    pub async fn visit(&mut self, url: &str) -> Answer {
+        self.get(&url.parse().unwrap()).await.unwrap().0
+    }
+
+    /// Sends a form as a page without scripts does.
+    pub async fn submit(&mut self, url: &str, fields: &[(&str, &str)]) -> Answer {
+        let request = self.client.post(url).form(fields);
+        self.send(request).await.unwrap()
+    }
+
     /// Opens what the code holds, up to the page that would post the wallet's code. Claims nothing.
     pub async fn try_open(&mut self, qr_content: &str) -> Result<Answer, reqwest::Error> {
         let code: Url = qr_content.parse().unwrap();
@@ -193,7 +204,7 @@ impl Student {
 }
 
 /// `<input type="hidden" name="…" value="…">`
-fn hidden_inputs(page: &str) -> BTreeMap<String, String> {
+pub fn hidden_inputs(page: &str) -> BTreeMap<String, String> {
     let attribute = |tag: &str, name: &str| {
         let (_, rest) = tag.split_once(&format!("{name}=\""))?;
         Some(rest.split_once('"')?.0.replace("&amp;", "&"))

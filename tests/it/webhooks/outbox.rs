@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use enrollpay::order::{
-    AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
+    AccountId, BillId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
 };
 use enrollpay::random::SeededRandom;
 use enrollpay::sealing::{Place, Sealed, Sealer, TokenHash, TokenKind};
+use enrollpay::store::bills::{BillFilter, Bills, PayerLink, StoredBill};
 use enrollpay::store::desk::{Desk, OperatorRow, SessionRow};
 use enrollpay::store::reconciliation::{CaptureRow, Row, RowFilter, Run, Window};
 use enrollpay::store::{
@@ -374,6 +375,38 @@ impl Desk for Outbox {
         unused()
     }
     async fn audit_before(&self, _: u64, _: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl Bills for Outbox {
+    async fn bills_by_id(
+        &self,
+        _: MerchantId,
+        _: &[BillId],
+    ) -> Result<Vec<StoredBill>, StoreError> {
+        unused()
+    }
+    async fn bills_by_number(
+        &self,
+        _: MerchantId,
+        _: &[String],
+    ) -> Result<Vec<StoredBill>, StoreError> {
+        unused()
+    }
+    async fn bills(&self, _: &BillFilter) -> Result<Vec<StoredBill>, StoreError> {
+        unused()
+    }
+    async fn payer_link(&self, _: TokenHash) -> Result<Option<PayerLink>, StoreError> {
+        unused()
+    }
+    async fn bills_with_people(
+        &self,
+        _: Option<BillId>,
+        _: Timestamp,
+        _: usize,
+    ) -> Result<Vec<BillId>, StoreError> {
         unused()
     }
 }

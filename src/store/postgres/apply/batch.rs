@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::session::{Failure, Session};
 use super::statements as sql;
-use crate::order::{AttemptNumber, EventId, KeyId, MerchantId, OrderId, Timestamp};
+use crate::order::{AttemptNumber, BillId, EventId, KeyId, MerchantId, OrderId, Timestamp};
 use crate::store::rows::integer;
 use crate::store::step::{MoneyRow, OrderStep, Rows, Step, actor_word, broken, delivery_word};
 use crate::store::{Fence, Write, shard_hash};
@@ -52,6 +52,7 @@ enum Key<'a> {
     OauthState([u8; 16]),
     Event(EventId),
     Merchants(KeyId),
+    Bill(BillId),
 }
 
 /// Steps that may be written at once, by their places in the group.
@@ -130,6 +131,7 @@ impl<'a> Batch<'a> {
             outbox(&orders, session),
             self.tokens(),
             self.personal(),
+            self.bills(),
             self.oauth_states(),
             self.keys_finished(),
             self.keys_dropped(),
@@ -263,6 +265,27 @@ impl<'a> Batch<'a> {
         )
     }
 
+    /// A step that two of whose bills are one falls out of the batch, and is refused by itself.
+    fn bills(&self) -> Option<Query<'a>> {
+        query!(
+            sql::BILLS_CLAIMED,
+            self.writes()
+                .filter_map(|(step, write)| match write {
+                    Write::BillsClaimed {
+                        merchant,
+                        order,
+                        bills,
+                    } => Some(bills.iter().map(move |bill| (step, merchant, order, bill))),
+                    _ => None,
+                })
+                .flatten(),
+            |row| row.0,
+            |row| row.1.to_string(),
+            |row| row.2.to_string(),
+            |row| row.3.to_string(),
+        )
+    }
+
     fn oauth_states(&self) -> Option<Query<'a>> {
         query!(
             sql::OAUTH_STATES,
@@ -344,6 +367,10 @@ fn keys_of(step: &Step) -> Option<Vec<Key<'_>>> {
         keys.extend(outbox.iter().map(|entry| Key::Event(entry.id)));
     }
     for write in &step.writes {
+        if let Write::BillsClaimed { bills, .. } = write {
+            keys.extend(bills.iter().copied().map(Key::Bill));
+            continue;
+        }
         keys.push(match write {
             Write::Nonce { key, nonce, .. } => Key::Nonce(*key, nonce),
             Write::IdempotencyStarted { merchant, key, .. }

@@ -3,6 +3,7 @@
 //! things is asked for in a way that answers with a number of rows, and looked up only then.
 
 mod batch;
+mod bills;
 mod desk;
 mod keys;
 mod money;
@@ -466,6 +467,11 @@ async fn apply_write(session: &Session<'_>, write: &Write) -> Result<(), Failure
         | Write::ShardReleased { .. }
         | Write::InstanceSeen { .. }
         | Write::InstanceGone { .. } => nodes::apply(session, write).await?,
+        Write::BillsCreated(_)
+        | Write::BillsClaimed { .. }
+        | Write::BillCancelled { .. }
+        | Write::PayerLink(_)
+        | Write::BillErased { .. } => bills::apply(session, write).await?,
         Write::Token { kind, hash, target } => changed(
             session
                 .execute(

@@ -1,5 +1,6 @@
 //! Values under another key, and people who are forgotten (decision 4).
 
+use super::bills;
 use super::session::{Failure, Session, changed};
 use crate::order::{AccountId, OrderId, Timestamp};
 use crate::store::personal::{Cell, Resealed};
@@ -54,6 +55,14 @@ pub(super) async fn reseal(session: &Session<'_>, change: &Resealed) -> Result<(
                     "UPDATE evidence SET body = $4
                      WHERE account = $1 AND reference = $2 AND body = $3",
                     &[&account.as_str(), reference, &was.0, &now.0],
+                )
+                .await?
+        }
+        Cell::Bill { bill } => {
+            session
+                .execute(
+                    "UPDATE bills SET sealed = $3 WHERE id = $1 AND sealed = $2",
+                    &[&bill.to_string(), &was.0, &now.0],
                 )
                 .await?
         }
@@ -159,7 +168,7 @@ pub(super) async fn erase_people(
     ] {
         session.execute(sql, &[&id]).await?;
     }
-    Ok(())
+    bills::erase_of(session, &id, payer_index, at).await
 }
 
 pub(super) async fn erase_evidence(

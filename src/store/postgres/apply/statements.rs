@@ -1,6 +1,8 @@
 //! The statements of a batch. One that may be refused in the course of things answers with the numbers
 //! of the steps that it refused; `given` has a row for each value, with its step's number first.
 
+use crate::store::records::bills::is_free;
+
 /// Only the shard's owner, and only in time (as `let_in` has it for one step).
 macro_rules! let_in {
     () => {
@@ -161,3 +163,17 @@ pub(super) const DELIVERIES: &str = "WITH given AS MATERIALIZED
         FROM given WHERE outbox.id = given.id AND outbox.state = given.was_state
           AND outbox.tries = given.was_tries RETURNING outbox.id)
     SELECT step FROM given LEFT JOIN done USING (id) WHERE done.id IS NULL";
+
+/// Rows are locked in the order of their ids, as everybody locks them.
+pub(super) const BILLS_CLAIMED: &str = concat!(
+    "WITH given AS MATERIALIZED
+        (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
+             AS given (step, merchant, order_id, id)),
+    held AS MATERIALIZED (SELECT bills.id, given.order_id
+        FROM bills JOIN given USING (id, merchant) ORDER BY bills.id FOR UPDATE OF bills),
+    done AS (UPDATE bills SET order_id = held.order_id FROM held
+        WHERE bills.id = held.id AND cancelled_at IS NULL AND erased_at IS NULL AND ",
+    is_free!(),
+    "   RETURNING bills.id)
+    SELECT step FROM given LEFT JOIN done USING (id) WHERE done.id IS NULL"
+);
