@@ -35,7 +35,7 @@ fn kept_of(redis: &RedisServer, leases: &[String]) -> usize {
 }
 
 /// Under load one node falls asleep and its leases are lost, until a write of its own is refused.
-/// `begin` is done before it sleeps, and `lose` while it does.
+/// `begin` is done before it sleeps, and `lose`, with what it gave, while it does.
 async fn two_believe<T>(world: &World, begin: impl AsyncFn() -> T, lose: impl AsyncFn(T)) {
     /// A nap ends in a race: it may hear that it owns nothing before it has written anything.
     const NAPS: usize = 5;
@@ -52,7 +52,7 @@ async fn two_believe<T>(world: &World, begin: impl AsyncFn() -> T, lose: impl As
                 .map(|order| format!("/v1/orders/{}/cancel", order["id"].as_str().unwrap()))
                 .collect();
             let nothing = json!({});
-            let begun = begin().await;
+            let awaited = begin().await;
             cluster(world).lead_to(&[awake]);
             sleeper.pause();
             // What waits at its door is the first that it does when it wakes.
@@ -61,7 +61,7 @@ async fn two_believe<T>(world: &World, begin: impl AsyncFn() -> T, lose: impl As
                 asked.await.is_ok_and(|answer| answer.status == 200)
             }));
             let wake = async {
-                lose(begun).await;
+                lose(awaited).await;
                 until_metric(awake, OWNED, |owned| owned == SHARDS).await;
                 sleeper.resume();
             };
