@@ -103,7 +103,7 @@ pub(super) async fn carry_out(
     for decision in 0..DECISIONS {
         let stored = match known.take() {
             Some(stored) => stored,
-            None => match house.parts.store.order(id).await {
+            None => match house.load(id, &request.command).await {
                 Ok(Some(stored)) => Arc::new(stored),
                 Ok(None) => return Done::failed(None, OrdersError::NotFound),
                 Err(error) => return Done::failed(None, OrdersError::Store(error)),
@@ -263,7 +263,7 @@ async fn commit(
         order,
         snapshot: stored.snapshot.clone(),
     });
-    let outbox = match outbox(house, &after, &events, now).await {
+    let outbox = match outbox(house, &after, &events, now, &request.command).await {
         Ok(outbox) => outbox,
         Err(error) => return Step::Failed(Some(Arc::clone(stored)), OrdersError::Store(error)),
     };
@@ -305,7 +305,7 @@ async fn commit(
         }
         Err(error @ StoreError::OutcomeUnknown { .. }) => {
             // The row tells: it stands, or something else does. Sending it again could do it twice.
-            match house.parts.store.order(before.id).await {
+            match house.load(before.id, &request.command).await {
                 Ok(Some(found)) if found.order == after.order => {}
                 Ok(found) => return Step::Failed(found.map(Arc::new), OrdersError::Store(error)),
                 Err(_) => return Step::Failed(None, OrdersError::Store(error)),
@@ -398,6 +398,7 @@ async fn outbox(
     after: &StoredOrder,
     events: &[Event],
     now: Timestamp,
+    command: &Command,
 ) -> Result<Vec<OutboxEntry>, StoreError> {
     let told: Vec<_> = events
         .iter()
@@ -406,7 +407,7 @@ async fn outbox(
     if told.is_empty() {
         return Ok(Vec::new());
     }
-    let personal = personal(house, after.order.id).await?;
+    let personal = personal(house, after.order.id, command).await?;
     let writer: &dyn EventBody = &*house.parts.webhook_body;
     Ok(told
         .into_iter()
@@ -454,8 +455,18 @@ const fn refund_of(event: &Event) -> Option<RefundId> {
 }
 
 /// Money is recorded even where the payer's data cannot be opened: then the body goes without.
-async fn personal(house: &House, id: OrderId) -> Result<Option<PersonalData>, StoreError> {
-    let Some(sealed) = house.parts.store.personal(id, "order").await? else {
+async fn personal(
+    house: &House,
+    id: OrderId,
+    command: &Command,
+) -> Result<Option<PersonalData>, StoreError> {
+    let store = &house.parts.store;
+    let sealed = if is_fact(command) {
+        store.personal_for_fact(id, "order").await?
+    } else {
+        store.personal(id, "order").await?
+    };
+    let Some(sealed) = sealed else {
         return Ok(None);
     };
     let row = id.to_string();

@@ -14,12 +14,13 @@ use super::committer::{Committer, Lane, Verdict};
 use super::line::{Line, Parked, Room};
 use super::messages::Tell;
 use super::options::{Options, Parts};
+use super::ownership::is_fact;
 use super::peers::News;
 use super::shard::Shard;
 use super::turns::{Reading, Recording, Turns};
 use super::watch::{Board, Heard};
-use crate::order::{AccountId, OrderId};
-use crate::store::{StoreError, Transaction, shard_of};
+use crate::order::{AccountId, Command, OrderId};
+use crate::store::{StoreError, StoredOrder, Transaction, shard_of};
 
 /// One arbiter thread, seen from elsewhere.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(super) struct House {
     pub calls: AtomicUsize,
     pub recordings: Turns<Recording>,
     pub readings: Turns<Reading>,
+    /// Those before a fact wait behind no others.
+    pub readings_for_facts: Turns<Reading>,
     /// An order left memory.
     pub left: Notify,
     /// There may be something due that nobody looks for yet.
@@ -84,6 +87,20 @@ impl House {
     pub(super) async fn commit(&self, shard: u16, transaction: Transaction, lane: Lane) -> Verdict {
         let committer = &self.thread_of(shard).committer;
         committer.commit(transaction, lane).await
+    }
+
+    /// The order's row, asked for as what is to be done with it may wait.
+    pub(super) async fn load(
+        &self,
+        id: OrderId,
+        command: &Command,
+    ) -> Result<Option<StoredOrder>, StoreError> {
+        let store = &self.parts.store;
+        if is_fact(command) {
+            store.order_for_fact(id).await
+        } else {
+            store.order(id).await
+        }
     }
 
     /// Has an order decided that was due, and has room now.

@@ -345,19 +345,37 @@ impl Orders {
     /// The order as last committed, from its actor's memory or the store; starts no actor.
     pub async fn read(&self, id: OrderId) -> Result<Option<Arc<StoredOrder>>, OrdersError> {
         let house = &self.house;
-        // Where others write, the store alone knows.
-        let live = if house.options.ownership.is_shared() {
-            None
-        } else {
-            house.board.live(house.shard_of(id), id)
-        };
-        // Once it is over, its payer may have been erased past its actor's memory.
-        if let Some(live) = live.filter(|live| live.order.is_open()) {
+        if let Some(live) = self.live_and_open(id) {
             return Ok(Some(live));
         }
         let wanted = house.readings.of(id);
         let stored = wanted.turn.share(house.parts.store.order(id)).await;
         stored.map_err(OrdersError::Store)
+    }
+
+    /// The same before a fact is told, and past whatever else is asked of the store (F15).
+    pub async fn read_for_fact(
+        &self,
+        id: OrderId,
+    ) -> Result<Option<Arc<StoredOrder>>, OrdersError> {
+        let house = &self.house;
+        if let Some(live) = self.live_and_open(id) {
+            return Ok(Some(live));
+        }
+        let wanted = house.readings_for_facts.of(id);
+        let read = house.parts.store.order_for_fact(id);
+        wanted.turn.share(read).await.map_err(OrdersError::Store)
+    }
+
+    fn live_and_open(&self, id: OrderId) -> Option<Arc<StoredOrder>> {
+        let house = &self.house;
+        // Where others write, the store alone knows.
+        if house.options.ownership.is_shared() {
+            return None;
+        }
+        let live = house.board.live(house.shard_of(id), id)?;
+        // Once it is over, its payer may have been erased past its actor's memory.
+        live.order.is_open().then_some(live)
     }
 
     /// Announces each new version of the order from now on (the value is the last version known, 0

@@ -117,6 +117,7 @@ pub fn start(options: Options, parts: Parts) -> Shards {
         calls: AtomicUsize::new(0),
         recordings: Turns::default(),
         readings: Turns::default(),
+        readings_for_facts: Turns::default(),
         left: Notify::new(),
         look: Notify::new(),
         options,

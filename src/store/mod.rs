@@ -45,6 +45,10 @@ pub trait Store: Reconciliations + Bills + Desk + Send + Sync + fmt::Debug {
     ) -> Result<Vec<Result<(), Rejection>>, StoreError>;
 
     async fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError>;
+    /// The same for whoever has a fact to record: no load of others may keep it waiting (F15).
+    async fn order_for_fact(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError> {
+        self.order(id).await
+    }
     async fn order_by_number(
         &self,
         merchant: MerchantId,
@@ -71,6 +75,14 @@ pub trait Store: Reconciliations + Bills + Desk + Send + Sync + fmt::Debug {
     /// Everything that happened to an order, oldest first.
     async fn timeline(&self, order: OrderId) -> Result<Vec<TimelineEntry>, StoreError>;
     async fn personal(&self, order: OrderId, slot: &str) -> Result<Option<Sealed>, StoreError>;
+    /// The same for the events that a fact brings about.
+    async fn personal_for_fact(
+        &self,
+        order: OrderId,
+        slot: &str,
+    ) -> Result<Option<Sealed>, StoreError> {
+        self.personal(order, slot).await
+    }
     async fn token(
         &self,
         kind: TokenKind,
@@ -134,7 +146,8 @@ pub trait Store: Reconciliations + Bills + Desk + Send + Sync + fmt::Debug {
     /// What each book holds, by its name. Kept with every line, so that nothing need be added up.
     async fn ledger_totals(&self) -> Result<Vec<(String, Fen)>, StoreError>;
 
-    /// Evidence of one kind for a provider number, if any was kept.
+    /// Evidence of one kind for a provider number, if any was kept. Asked for a fact, as
+    /// [`Self::order_for_fact`] is.
     async fn evidence(
         &self,
         account: &AccountId,

@@ -10,11 +10,13 @@
     reason = "real processes live in real time"
 )]
 
+mod believers;
 mod kills;
 mod locks;
 mod nodes;
 mod partitions;
 mod proxy;
+mod replays;
 mod store;
 
 use std::time::Duration;

@@ -302,7 +302,7 @@ async fn paid(
         return unknown(provider, &success.transaction_id, body, deps, now).await;
     };
     let account = &provider.account().id;
-    match deps.orders.read(number.order).await {
+    match deps.orders.read_for_fact(number.order).await {
         Ok(Some(stored)) if is_recorded(&stored, number, account, success) => {
             return Outcome::Duplicate;
         }

@@ -22,7 +22,7 @@ pub(super) async fn told(
     let Ok(number) = news.out_trade_no.parse::<OutTradeNo>() else {
         return unknown(provider, &news.refund_no, body, deps, now).await;
     };
-    let stored = match deps.orders.read(number.order).await {
+    let stored = match deps.orders.read_for_fact(number.order).await {
         Ok(Some(stored)) => stored,
         Ok(None) => return unknown(provider, &news.refund_no, body, deps, now).await,
         Err(error) => return orders_failed(&error),

@@ -21,8 +21,9 @@ mod store;
 mod writer;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, PoolError};
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType, Timeouts};
 
 use super::step::Step;
 use super::{Rejection, StoreError, Transaction};
@@ -36,10 +37,19 @@ pub use opening::{OpenError, Options};
 pub struct PostgresStore {
     /// Everything but what money that moved needs.
     general: Pool,
-    /// Facts of providers alone: no load of others keeps money out of the books (F15).
+    /// Facts of providers alone, and the questions before them: no load of others keeps money out of
+    /// the books (F15).
     callbacks: Pool,
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
+}
+
+/// What a question is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Any,
+    /// A fact is to be recorded: it never waits for a connection behind anything else (F15).
+    Fact,
 }
 
 impl PostgresStore {
@@ -63,11 +73,22 @@ impl PostgresStore {
     }
 
     /// A connection for reading, for as long as it is held. Waits a bounded time for one.
-    async fn reader(&self) -> Result<Object, StoreError> {
-        self.general
-            .get()
-            .await
-            .map_err(|error| unavailable(&error))
+    async fn reader(&self, need: Need) -> Result<Object, StoreError> {
+        if need == Need::Fact {
+            let at_once = Timeouts {
+                wait: Some(Duration::ZERO),
+                ..self.general.timeouts()
+            };
+            match self.general.timeout_get(&at_once).await {
+                Err(PoolError::Timeout(TimeoutType::Wait)) => {}
+                got => return got.map_err(|error| unavailable(&error)),
+            }
+        }
+        let pool = match need {
+            Need::Any => &self.general,
+            Need::Fact => &self.callbacks,
+        };
+        pool.get().await.map_err(|error| unavailable(&error))
     }
 
     /// `Store::commit`.

@@ -41,7 +41,7 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Connections for everything.
     pub general: usize,
-    /// Connections for facts of providers alone.
+    /// Connections for facts of providers alone, and the questions before them.
     pub callbacks: usize,
 }
 

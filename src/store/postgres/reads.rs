@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use tokio_postgres::types::ToSql;
 
-use super::PostgresStore;
 use super::rows::Values;
+use super::{Need, PostgresStore};
 use crate::order::{AccountId, EventId, KeyId, MerchantId, OrderId, Status, Timestamp};
 use crate::sealing::{Sealed, TokenHash, TokenKind};
 use crate::store::records::books::{EVIDENCE, evidence_row};
@@ -24,9 +24,15 @@ use crate::store::{
     TokenTarget,
 };
 
-pub(super) async fn order(store: &PostgresStore, id: OrderId) -> Read<Option<StoredOrder>> {
+pub(super) async fn order(
+    store: &PostgresStore,
+    need: Need,
+    id: OrderId,
+) -> Read<Option<StoredOrder>> {
     let sql = format!("{ORDER} WHERE id = $1");
-    store.one(&sql, &[&id.to_string()], stored_order).await
+    store
+        .one_for(need, &sql, &[&id.to_string()], stored_order)
+        .await
 }
 
 pub(super) async fn order_by_number(
@@ -219,12 +225,14 @@ pub(super) async fn timeline(store: &PostgresStore, order: OrderId) -> Read<Vec<
 
 pub(super) async fn personal(
     store: &PostgresStore,
+    need: Need,
     order: OrderId,
     slot: &str,
 ) -> Read<Option<Sealed>> {
     let values: [&(dyn ToSql + Sync); 2] = [&order.to_string(), &slot];
     store
-        .one(
+        .one_for(
+            need,
             "SELECT order_id, sealed FROM personal WHERE order_id = $1 AND slot = $2",
             &values,
             personal_value,
@@ -403,7 +411,7 @@ pub(super) async fn evidence(
 ) -> Read<Option<EvidenceRow>> {
     let sql = format!("{EVIDENCE} WHERE account = $1 AND reference = $2");
     let values: [&(dyn ToSql + Sync); 2] = [&account.as_str(), &reference];
-    store.one(&sql, &values, evidence_row).await
+    store.one_for(Need::Fact, &sql, &values, evidence_row).await
 }
 
 pub(super) async fn setting(store: &PostgresStore, name: &str) -> Read<Option<String>> {

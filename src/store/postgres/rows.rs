@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Error, Row};
 
-use super::PostgresStore;
+use super::{Need, PostgresStore};
 use crate::store::StoreError;
 use crate::store::records::Read;
 use crate::store::rows::Columns;
@@ -24,7 +24,18 @@ impl PostgresStore {
         values: Values<'_>,
         parse: impl Fn(&dyn Columns) -> Read<T> + Send,
     ) -> Read<Option<T>> {
-        let rows = self.rows(sql, values).await?;
+        self.one_for(Need::Any, sql, values, parse).await
+    }
+
+    /// The same for whoever needs it so.
+    pub(super) async fn one_for<T>(
+        &self,
+        need: Need,
+        sql: &str,
+        values: Values<'_>,
+        parse: impl Fn(&dyn Columns) -> Read<T> + Send,
+    ) -> Read<Option<T>> {
+        let rows = self.rows(need, sql, values).await?;
         rows.first().map(|row| parse(row)).transpose()
     }
 
@@ -34,20 +45,22 @@ impl PostgresStore {
         values: Values<'_>,
         parse: impl Fn(&dyn Columns) -> Read<T> + Send,
     ) -> Read<Vec<T>> {
-        let rows = self.rows(sql, values).await?;
+        let rows = self.rows(Need::Any, sql, values).await?;
         rows.iter().map(|row| parse(row)).collect()
     }
 
     /// A statement that may be repeated: where its connection turns out to be dead, it is asked once
     /// more on a new one (F16).
-    async fn rows(&self, sql: &str, values: Values<'_>) -> Read<Vec<Row>> {
-        match self.ask(sql, values).await? {
+    async fn rows(&self, need: Need, sql: &str, values: Values<'_>) -> Read<Vec<Row>> {
+        match self.ask(need, sql, values).await? {
             Answer::Given(rows) => Ok(rows),
             Answer::Refused(error) => Err(error),
             // What broke this one has likely broken those that rest in the pool as well.
             Answer::Dead(_) => {
-                self.general.retain(|_, _| false);
-                match self.ask(sql, values).await? {
+                for pool in [&self.general, &self.callbacks] {
+                    pool.retain(|_, _| false);
+                }
+                match self.ask(need, sql, values).await? {
                     Answer::Given(rows) => Ok(rows),
                     Answer::Refused(error) | Answer::Dead(error) => Err(error),
                 }
@@ -55,8 +68,8 @@ impl PostgresStore {
         }
     }
 
-    async fn ask(&self, sql: &str, values: Values<'_>) -> Read<Answer> {
-        let connection = self.reader().await?;
+    async fn ask(&self, need: Need, sql: &str, values: Values<'_>) -> Read<Answer> {
+        let connection = self.reader(need).await?;
         let asked = async {
             let statement = connection.prepare_cached(sql).await?;
             connection.query(&statement, values).await

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::civil::Date;
 
-use super::{PostgresStore, books, reads, reconciliation};
+use super::{Need, PostgresStore, books, reads, reconciliation};
 use crate::order::{
     AccountId, EventId, Fen, KeyId, MerchantId, OrderId, Status, Timestamp, WebhookType,
 };
@@ -25,7 +25,11 @@ impl Store for PostgresStore {
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError> {
-        reads::order(self, id).await
+        reads::order(self, Need::Any, id).await
+    }
+
+    async fn order_for_fact(&self, id: OrderId) -> Result<Option<StoredOrder>, StoreError> {
+        reads::order(self, Need::Fact, id).await
     }
 
     async fn order_by_number(
@@ -79,7 +83,15 @@ impl Store for PostgresStore {
     }
 
     async fn personal(&self, order: OrderId, slot: &str) -> Result<Option<Sealed>, StoreError> {
-        reads::personal(self, order, slot).await
+        reads::personal(self, Need::Any, order, slot).await
+    }
+
+    async fn personal_for_fact(
+        &self,
+        order: OrderId,
+        slot: &str,
+    ) -> Result<Option<Sealed>, StoreError> {
+        reads::personal(self, Need::Fact, order, slot).await
     }
 
     async fn token(

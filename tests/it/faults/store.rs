@@ -1,11 +1,12 @@
 //! PostgreSQL is dead, slow, full, busy, or its answers are lost (F9 to F11, F14 to F17): nothing is
 //! acknowledged that it has not, and all goes on by itself.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{PATIENCE, cluster, links, two_nodes, two_nodes_with};
@@ -19,15 +20,11 @@ use crate::support::student::{Alipay, Wechat};
 use crate::support::{World, eventually};
 
 /// A merchant's order, once: its status, and how long that took.
-async fn try_create(merchant: &Merchant) -> (u16, Duration) {
+async fn try_create(merchant: &Merchant, key: Option<&str>) -> (u16, Duration) {
     let began = Instant::now();
+    let body = new_order(&json!({}));
     let answer = merchant
-        .try_call(
-            Method::POST,
-            "/v1/orders",
-            Some(&new_order(&json!({}))),
-            None,
-        )
+        .try_call(Method::POST, "/v1/orders", Some(&body), key)
         .await;
     let answer = answer.expect("an answer");
     if answer.status == 503 {
@@ -51,7 +48,7 @@ async fn without_postgres_nothing_is_acknowledged() {
             .await;
             assert!(why.contains("store"), "{why}");
             let merchant = world.merchant.clone().at(&node.origin);
-            let (status, took) = try_create(&merchant).await;
+            let (status, took) = try_create(&merchant, None).await;
             assert_eq!(status, 503);
             assert!(took < Duration::from_secs(6), "{took:?}");
         }
@@ -90,7 +87,7 @@ async fn a_slow_postgres_is_slow_and_no_more() {
         link.store.set_both(slow);
     }
     let fault = async {
-        let (status, took) = try_create(&world.merchant).await;
+        let (status, took) = try_create(&world.merchant, None).await;
         assert_eq!(status, 201);
         assert!(took >= Duration::from_millis(500), "{took:?}");
         world.paid(Wechat).await;
@@ -134,14 +131,21 @@ async fn a_lost_answer_to_commit_is_looked_up() {
     world.finish().await;
 }
 
-/// F15: merchants' connections are all held by something; providers are heard all the same.
+/// F15: every connection but the callbacks' waits for somebody who sleeps. Merchants are told to come
+/// again, within the bound; providers are heard at their first word.
 #[tokio::test]
 async fn a_busy_pool_sheds_merchants_and_hears_providers() {
-    let world = two_nodes().await;
-    let asked = join_all((0..4).map(|_| world.ask(Alipay))).await;
+    /// `store.connections` of the two nodes.
+    const GENERAL: u64 = 2 * 16;
+    /// Of each node: many more than it has connections.
+    const CROWD: usize = 48;
+    // A heartbeat needs a connection, too: leases are as long as in production.
+    let world = two_nodes_with(&[], &[("CLUSTER__LEASE_SECONDS", "10")]).await;
+    let wallets = [Alipay, Wechat].into_iter().cycle().take(6);
+    let asked = join_all(wallets.map(|wallet| world.ask(wallet))).await;
     let database = &cluster(&world).database;
     let url = database.url();
-    // What every order of a merchant writes, and no provider's word.
+    // What every merchant asks for first, and no provider.
     let held = std::thread::spawn(move || {
         let output = std::process::Command::new("psql")
             .args(["-X", "-q", "-d", &url, "-c"])
@@ -150,51 +154,62 @@ async fn a_busy_pool_sheds_merchants_and_hears_providers() {
             .unwrap();
         assert!(output.status.success());
     });
-    eventually("the lock", PATIENCE, async || {
-        let granted = "SELECT count(*) FROM pg_locks WHERE relation = 'idempotency'::regclass AND mode = 'AccessExclusiveLock' AND granted";
-        (database.sql(granted) == "1").then_some(())
-    })
-    .await;
-    let merchants = (0..60).map(|_| async {
-        let key = format!("{:x}", rand::random::<u64>());
-        let began = Instant::now();
-        let answer = world
-            .merchant
-            .try_call(
-                Method::POST,
-                "/v1/orders",
-                Some(&new_order(&json!({}))),
-                Some(&key),
-            )
-            .await;
-        let status = answer.expect("an answer").status;
-        assert_eq!(status, 503);
-        assert!(
-            began.elapsed() < Duration::from_secs(6),
-            "{:?}",
-            began.elapsed()
-        );
+    let none_left = async || {
+        let count = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: u64 = database.sql(count).parse().unwrap();
+        (waiting >= GENERAL).then_some(())
+    };
+    let over = AtomicBool::new(false);
+    let shed = AtomicU32::new(0);
+    let crowd = world.nodes().flat_map(|node| {
+        let merchant = world.merchant.clone().at(&node.origin);
+        std::iter::repeat_n(merchant, CROWD)
     });
+    let crowd = join_all(crowd.map(async |merchant| {
+        while !over.load(Relaxed) {
+            let key = Merchant::nonce();
+            let (status, took) = try_create(&merchant, Some(&key)).await;
+            // The very first may have come before the lock.
+            assert!(status == 503 || status == 201, "{status}");
+            assert!(took < Duration::from_secs(6), "{took:?}");
+            shed.fetch_add(u32::from(status == 503), Relaxed);
+        }
+    }));
     let providers = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        eventually("every connection held", PATIENCE, none_left).await;
         for one in &asked {
             world.simulators.pay(&one.trade).await;
         }
+        let first_words = async || {
+            for one in &asked {
+                let trade = world.simulators.trade(&one.trade).await?;
+                let notices = trade["notices"].as_array()?;
+                let is_heard = |notice: &Value| notice["acked"] == true;
+                if notices.is_empty() || !notices.iter().all(is_heard) {
+                    return None;
+                }
+                for notice in notices {
+                    assert_eq!(notice["sent"], 1, "{trade}");
+                }
+            }
+            Some(())
+        };
+        eventually("six acknowledgements", Duration::from_secs(3), first_words).await;
         for one in &asked {
             let paid = format!("SELECT status FROM orders WHERE id = '{}'", one.order);
-            eventually("a payment", Duration::from_secs(4), async || {
-                (database.sql(&paid) == "paid").then_some(())
-            })
-            .await;
+            assert_eq!(database.sql(&paid), "paid");
         }
+        eventually("every connection held", PATIENCE, none_left).await;
+        assert!(!held.is_finished(), "the lock was gone too soon");
+        over.store(true, Relaxed);
     };
-    tokio::join!(join_all(merchants), providers);
-    assert!(!held.is_finished(), "the lock was gone too soon");
-    eventually("the end of the lock", PATIENCE, async || {
-        held.is_finished().then_some(())
-    })
-    .await;
+    tokio::join!(crowd, providers);
+    assert!(u64::from(shed.load(Relaxed)) >= GENERAL, "{shed:?}");
+    let ended = async || held.is_finished().then_some(());
+    eventually("the end of the lock", PATIENCE, ended).await;
     held.join().unwrap();
+    world.settled().await;
     world.merchant.create().await;
     world.finish().await;
 }
@@ -213,7 +228,7 @@ async fn dead_connections_are_found_out() {
         let merchant = world.merchant.clone().at(&world.gateway.origin);
         let began = Instant::now();
         eventually("an answer", Duration::from_secs(5), async || {
-            (try_create(&merchant).await.0 == 201).then_some(())
+            (try_create(&merchant, None).await.0 == 201).then_some(())
         })
         .await;
         println!("the first order {:?} after the partition", began.elapsed());
@@ -238,7 +253,7 @@ async fn a_full_disk_stops_all_and_loses_nothing() {
         // So that files must grow, and not what stands in them.
         disk.fill();
         eventually("a refusal", PATIENCE, async || {
-            (try_create(&world.merchant).await.0 == 503).then_some(())
+            (try_create(&world.merchant, None).await.0 == 503).then_some(())
         })
         .await;
         world.simulators.pay(&asked.trade).await;
