@@ -99,7 +99,7 @@ catalogue! {
     BillPaying "bill_paying" 409 "Bill being paid"
         "An open order holds the bill: somebody may be paying it at this moment."
         "Wait for the order's end, or cancel the order; once it is closed the bill is free again.";
-    LinkExpired "link_expired" 410 "Payer's link expired"
+    LinkExpired "link_expired" 410 "Link expired"
         "The link to a payer's bills is past its time."
         "Have the payer enter again from the school's system, which asks POST /v1/payer_links for a new one.";
     PossibleDuplicate "possible_duplicate" 409 "Possibly paid before"
