@@ -14,7 +14,8 @@ use crate::operations::Login;
 use crate::order::state::CaptureStanding;
 use crate::order::{Fen, Order, OrderId, OutTradeNo};
 use crate::store::{
-    DeliveryState, LedgerLine, OrderFilter, OutboxEntry, StoreError, StoredOrder, TimelineEntry,
+    BillRef, DeliveryState, LedgerLine, OrderFilter, OutboxEntry, StoreError, StoredOrder,
+    TimelineEntry,
 };
 use crate::view::PERSONAL_SLOT;
 
@@ -33,6 +34,7 @@ struct Page {
     amount: String,
     facts: Vec<(&'static str, String)>,
     items: Vec<Item>,
+    bills: Vec<BillRef>,
     attempts: Vec<Attempt>,
     captures: Vec<Capture>,
     odd: Vec<Odd>,
@@ -216,6 +218,7 @@ fn written(console: &Console, request: &HttpRequest, login: &Login, read: &Read)
                 amount: item.amount.to_string(),
             })
             .collect(),
+        bills: snapshot.bills.clone(),
         attempts: attempts(console, order),
         captures: captures(console, order),
         odd: odd(console, order),

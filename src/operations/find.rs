@@ -1,7 +1,7 @@
 //! From what somebody reads over the phone to an order.
 
 use super::{OperationError, Operations};
-use crate::order::{EventId, OrderId, OutTradeNo};
+use crate::order::{BillId, EventId, OrderId, OutTradeNo};
 use crate::store::OrderFilter;
 
 /// Orders that are shown for one search.
@@ -9,8 +9,9 @@ const MOST: usize = 20;
 
 impl Operations {
     /// The orders that this names, newest first: an order's id or number, a receipt's number, the
-    /// provider's number of a payment or ours of a trade, an event, a merchant's refund number, or a
-    /// payer's whole reference, which is compared by its keyed hash.
+    /// provider's number of a payment or ours of a trade, an event, a merchant's refund number, a bill's
+    /// id or number (the last order that took it), or a payer's whole reference, which is compared by its
+    /// keyed hash.
     pub async fn find(&self, text: &str) -> Result<Vec<OrderId>, OperationError> {
         let text = text.trim();
         if text.is_empty() || text.len() > 128 {
@@ -34,6 +35,18 @@ impl Operations {
             found.extend(order.map(|stored| stored.order.id));
             let refund = self.store.refund_row(merchant.id, text).await?;
             found.extend(refund.map(|refund| refund.order));
+            let mut bills = self
+                .store
+                .bills_by_number(merchant.id, &[text.to_owned()])
+                .await?;
+            if let Ok(bill) = text.parse::<BillId>() {
+                bills.extend(self.store.bills_by_id(merchant.id, &[bill]).await?);
+            }
+            found.extend(
+                bills
+                    .iter()
+                    .filter_map(|bill| Some(bill.order.as_ref()?.id)),
+            );
             let of_payer = OrderFilter {
                 merchant: merchant.id,
                 merchant_order_no: None,

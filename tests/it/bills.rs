@@ -311,6 +311,12 @@ async fn ticked_bills_are_paid_by_one_order() {
     assert_eq!(json["pay_before"], "2026-12-20T18:00:00+08:00");
     assert_eq!(json["payer"]["ref"], PAYER);
 
+    // Whoever reads a bill's number or id over the phone is helped too.
+    for said in ["B-1", &ids[1]] {
+        let found = gateway.operations().find(said).await.unwrap();
+        assert_eq!(found, [order], "{said}");
+    }
+
     // Pressed twice, the second press comes to the same order; with another bill it does not.
     let again = browser.post(&orders, &form).await;
     assert_eq!(again.header("location"), pay);
