@@ -70,7 +70,9 @@ impl Address {
         }
         let addresses = config.get_hostaddrs().len();
         if addresses > 0 && addresses != hosts {
-            return Err(AddressError::Url("not one hostaddr for each host".to_owned()));
+            return Err(AddressError::Url(
+                "not one hostaddr for each host".to_owned(),
+            ));
         }
         if config.get_dbname().is_none() {
             return Err(AddressError::Url("a database is missing".to_owned()));
@@ -117,7 +119,9 @@ impl Address {
     /// The same for each of the servers alone.
     pub fn servers(config: &Config) -> Vec<Config> {
         let hosts = config.get_hosts().iter().enumerate();
-        hosts.map(|(index, host)| only(config, index, host)).collect()
+        hosts
+            .map(|(index, host)| only(config, index, host))
+            .collect()
     }
 
     fn with_options(&self, ours: &str) -> Config {

@@ -138,9 +138,8 @@ impl Connect for Connections {
     fn connect(
         &self,
         config: &Config,
-    ) -> std::pin::Pin<
-        Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>,
-    > {
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>>
+    {
         let config = config.clone();
         Box::pin(async move {
             let (client, connection) = connect(&self.address, &config, &self.last).await?;

@@ -192,10 +192,7 @@ pub(super) async fn migrate(url: &str, options: &Options) -> Result<i64, OpenErr
 }
 
 /// Looks at the server and changes nothing: by what a failover may lose what was acknowledged.
-pub(super) async fn look_for_risk(
-    url: &str,
-    options: &Options,
-) -> Result<Option<Risk>, OpenError> {
+pub(super) async fn look_for_risk(url: &str, options: &Options) -> Result<Option<Risk>, OpenError> {
     let address = Address::parse(url, options.ca_file.as_deref())?;
     beside(&address, async |client| {
         check_server(client, &address.place).await?;
@@ -367,7 +364,10 @@ fn pool(
     // A server that took over may be configured otherwise than the one before.
     let fit = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
         Box::pin(async move {
-            match durability::unfit(client).await.map_err(HookError::Backend)? {
+            match durability::unfit(client)
+                .await
+                .map_err(HookError::Backend)?
+            {
                 None => Ok(()),
                 Some(unfit) => Err(HookError::message(unfit.to_string())),
             }
