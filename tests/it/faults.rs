@@ -11,19 +11,24 @@
 )]
 
 mod believers;
+mod failover;
 mod kills;
 mod locks;
 mod nodes;
 mod partitions;
 mod proxy;
 mod replays;
+mod standby;
 mod store;
+mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::cluster::{Cluster, Links};
 use crate::support::postgres::Postgres;
 use crate::support::process::Gateway;
+use crate::support::standby::Replicated;
 use crate::support::student::{Alipay, Wechat};
 use crate::support::{World, eventually};
 
@@ -39,6 +44,14 @@ async fn two_nodes() -> World {
 async fn two_nodes_with(postgres: &[(&str, &str)], environment: &[(&str, &str)]) -> World {
     let cluster = Cluster::breakable(2, &Postgres::private_with(postgres));
     let world = World::cluster(cluster, environment).await;
+    shared_out(&world).await;
+    world
+}
+
+/// The same on a primary and its standby, both named in `store.url`, this one first.
+async fn two_nodes_on(servers: &Replicated, first: &Arc<Postgres>) -> World {
+    let database = servers.database(first).await;
+    let world = World::cluster(Cluster::on(2, database), &[]).await;
     shared_out(&world).await;
     world
 }

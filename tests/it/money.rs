@@ -7,7 +7,7 @@
     reason = "a test may stop where its own set-up fails"
 )]
 
-mod bills;
+pub mod bills;
 mod day;
 mod odd;
 mod refunds;

@@ -28,7 +28,7 @@ const MIGRATING: &str = "-c statement_timeout=0 -c lock_timeout=60000 \
 pub(super) struct Address {
     config: Config,
     pub tls: MakeRustlsConnect,
-    /// For messages: host, port and database, nothing else.
+    /// For messages: hosts, ports and database, nothing else.
     pub place: String,
 }
 
@@ -63,6 +63,16 @@ impl Address {
         })?;
         if config.get_hosts().is_empty() {
             return Err(AddressError::Url("a host is missing".to_owned()));
+        }
+        let (hosts, ports) = (config.get_hosts().len(), config.get_ports().len());
+        if ports > 1 && ports != hosts {
+            return Err(AddressError::Url("not one port for each host".to_owned()));
+        }
+        let addresses = config.get_hostaddrs().len();
+        if addresses > 0 && addresses != hosts {
+            return Err(AddressError::Url(
+                "not one hostaddr for each host".to_owned(),
+            ));
         }
         if config.get_dbname().is_none() {
             return Err(AddressError::Url("a database is missing".to_owned()));
@@ -106,6 +116,14 @@ impl Address {
         self.with_options(MIGRATING)
     }
 
+    /// The same for each of the servers alone.
+    pub fn servers(config: &Config) -> Vec<Config> {
+        let hosts = config.get_hosts().iter().enumerate();
+        hosts
+            .map(|(index, host)| only(config, index, host))
+            .collect()
+    }
+
     fn with_options(&self, ours: &str) -> Config {
         let mut config = self.config.clone();
         // The last word counts: ours.
@@ -116,6 +134,56 @@ impl Address {
         config.options(all);
         config
     }
+}
+
+/// Hosts can be added to what is configured, and not be taken away: everything else is copied.
+fn only(config: &Config, index: usize, host: &Host) -> Config {
+    let mut one = Config::new();
+    match host {
+        Host::Tcp(name) => one.host(name),
+        Host::Unix(path) => one.host_path(path),
+    };
+    if let Some(address) = config.get_hostaddrs().get(index) {
+        one.hostaddr(*address);
+    }
+    let ports = config.get_ports();
+    if let Some(port) = ports.get(index).or_else(|| ports.first()) {
+        one.port(*port);
+    }
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        one.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        one.application_name(name);
+    }
+    if let Some(time) = config.get_connect_timeout() {
+        one.connect_timeout(*time);
+    }
+    if let Some(time) = config.get_tcp_user_timeout() {
+        one.tcp_user_timeout(*time);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        one.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        one.keepalives_retries(retries);
+    }
+    one.keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .target_session_attrs(config.get_target_session_attrs());
+    one
 }
 
 /// The URL without what only we understand.
@@ -174,13 +242,18 @@ fn is_here(host: &Host) -> bool {
 }
 
 fn place(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => String::new(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    format!("{host}:{port}/{}", config.get_dbname().unwrap_or_default())
+    let ports = config.get_ports();
+    let servers = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or_else(|| ports.first());
+        let port = port.copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(path) => format!("{}:{port}", path.display()),
+        }
+    });
+    let servers: Vec<_> = servers.collect();
+    let database = config.get_dbname().unwrap_or_default();
+    format!("{}/{database}", servers.join(","))
 }
 
 /// As the server's own splitting of options wants it.

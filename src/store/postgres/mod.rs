@@ -1,5 +1,5 @@
 //! The store of any number of nodes: PostgreSQL. Start reading at [`PostgresStore::open`] (`opening`
-//! has the connection's terms, the checks, the migrations and the roles), then `writer` (the group
+//! has the migrations and the roles, `connecting` and `durability` which server is talked to), then `writer` (the group
 //! commit and what becomes of a lost answer), `apply` (one transaction, the rules that refuse it),
 //! `reads` and `books` (money). The schema with its triggers is in `migrations`; `personal` re-seals
 //! and erases.
@@ -8,7 +8,9 @@ mod address;
 mod apply;
 mod bills;
 mod books;
+mod connecting;
 mod desk;
+mod durability;
 mod opening;
 mod outcome;
 mod personal;
@@ -27,9 +29,12 @@ use deadpool_postgres::{Object, Pool, PoolError, TimeoutType, Timeouts};
 
 use super::step::Step;
 use super::{Rejection, StoreError, Transaction};
+use connecting::Connections;
+use opening::Opened;
 use writer::Writer;
 
 pub use address::AddressError;
+pub use durability::Risk;
 pub use opening::{OpenError, Options};
 
 /// Pools of connections to one PostgreSQL database.
@@ -40,6 +45,7 @@ pub struct PostgresStore {
     /// Facts of providers alone, and the questions before them: no load of others keeps money out of
     /// the books (F15).
     callbacks: Pool,
+    connections: Connections,
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
 }
@@ -56,12 +62,17 @@ impl PostgresStore {
     /// Connects, checks the server and brings its schema up to date (or checks it, see
     /// [`Options::migrate`]). Connections live in the runtime that this is called from.
     pub async fn open(url: &str, options: Options) -> Result<Self, OpenError> {
-        let (general, callbacks) = opening::open(url, &options).await?;
+        let Opened {
+            general,
+            callbacks,
+            connections,
+        } = opening::open(url, &options).await?;
         let flights = ((options.general / 4).max(1), (options.callbacks / 2).max(1));
         let writer = Writer::start(&general, &callbacks, flights);
         Ok(Self {
             general,
             callbacks,
+            connections,
             writer: Mutex::new(Some(writer)),
         })
     }
@@ -70,6 +81,12 @@ impl PostgresStore {
     /// the schema has now.
     pub async fn migrate(url: &str, options: Options) -> Result<i64, OpenError> {
         opening::migrate(url, &options).await
+    }
+
+    /// Whether a failover may lose what was acknowledged, as the server is configured now. Changes
+    /// nothing; an error where it cannot be a store at all.
+    pub async fn risk(url: &str, options: Options) -> Result<Option<Risk>, OpenError> {
+        opening::look_for_risk(url, &options).await
     }
 
     /// A connection for reading, for as long as it is held. Waits a bounded time for one.
@@ -119,8 +136,10 @@ impl PostgresStore {
             .take();
         if let Some(writer) = writer {
             writer.close().await;
+            self.connections.ending();
             self.general.close();
             self.callbacks.close();
+            self.connections.ended().await;
         }
     }
 }
@@ -135,6 +154,11 @@ fn closed() -> StoreError {
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> StoreError {
     if let Some(PoolError::Closed) = error.downcast_ref() {
         return closed();
+    }
+    if connecting::takes_no_writes(error) {
+        return StoreError::Unavailable {
+            why: "the server is a standby or read-only: it takes no writes".to_owned(),
+        };
     }
     StoreError::Unavailable {
         why: opening::told(error),

@@ -4,30 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Connect, Hook, HookError, Manager, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime,
-    Timeouts,
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
 };
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 use tokio_postgres::error::DbError;
-use tokio_postgres::{Client, Config};
 
 use super::address::{Address, AddressError};
+use super::connecting::{self, CONNECTING, Connections};
+use super::durability::{self, Risk, Unfit};
 use super::roles;
 use super::schema;
 
 /// Held by whoever migrates, so that nodes that start together do it one after another.
 const MIGRATION_LOCK: i64 = 0x656e_726f_6c6c_7079;
 const OLDEST_SERVER: i32 = 15;
-/// What makes a commit durable before it is answered (A1).
-const DURABLE: [(&str, &[&str]); 3] = [
-    ("fsync", &["on"]),
-    ("full_page_writes", &["on"]),
-    (
-        "synchronous_commit",
-        &["on", "remote_write", "remote_apply"],
-    ),
-];
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -64,6 +54,10 @@ pub enum OpenError {
     Address(#[from] AddressError),
     #[error("{place} cannot be reached or used: {why}; check store.url and the server's log")]
     Database { place: String, why: String },
+    #[error(
+        "{place} is {found} and takes no writes, and nothing is read where nothing is written: name the primary in store.url, beside it or in its place"
+    )]
+    ReadOnly { place: String, found: &'static str },
     #[error("{place} is PostgreSQL {found}, expected {OLDEST_SERVER} or newer: upgrade the server")]
     TooOld { place: String, found: i32 },
     #[error(
@@ -143,17 +137,45 @@ pub(super) fn database<E: std::error::Error + 'static>(place: &str) -> impl Fn(E
     }
 }
 
-/// Brings the schema up to date (or checks it) and makes the two pools: for everything, and for facts.
-pub(super) async fn open(url: &str, options: &Options) -> Result<(Pool, Pool), OpenError> {
+/// What a store stands on.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// For everything.
+    pub general: Pool,
+    /// For facts.
+    pub callbacks: Pool,
+    pub connections: Connections,
+}
+
+/// Brings the schema up to date (or checks it) and makes the two pools.
+pub(super) async fn open(url: &str, options: &Options) -> Result<Opened, OpenError> {
     let address = Address::parse(url, options.ca_file.as_deref())?;
-    prepare(&address, options).await?;
-    let pool = |size| pool(&address, options, size);
+    let prepared = async |client: &mut Client| {
+        prepare(client, &address, options).await?;
+        if let Some(risk) = risk(client, &address).await? {
+            tracing::warn!(
+                place = address.place,
+                setting = risk.setting,
+                found = risk.found,
+                advised = risk.advised,
+                "the store may lose acknowledged commits: {risk}"
+            );
+        }
+        Ok(())
+    };
+    beside(&address, prepared).await?;
+    let connections = Connections::new(address.clone());
+    let pool = |size| pool(&address, &connections, options, size);
     let (general, callbacks) = (pool(options.general)?, pool(options.callbacks)?);
     // The first of each tells whether the service's role is let in.
     for one in [&general, &callbacks] {
         drop(one.get().await.map_err(database(&address.place))?);
     }
-    Ok((general, callbacks))
+    Ok(Opened {
+        general,
+        callbacks,
+        connections,
+    })
 }
 
 /// Brings the schema up to date, whatever the options say. Gives the version it has now.
@@ -163,26 +185,60 @@ pub(super) async fn migrate(url: &str, options: &Options) -> Result<i64, OpenErr
         migrate: true,
         ..options.clone()
     };
-    prepare(&address, &options).await
+    beside(&address, async |client| {
+        prepare(client, &address, &options).await
+    })
+    .await
+}
+
+/// Looks at the server and changes nothing: by what a failover may lose what was acknowledged.
+pub(super) async fn look_for_risk(url: &str, options: &Options) -> Result<Option<Risk>, OpenError> {
+    let address = Address::parse(url, options.ca_file.as_deref())?;
+    beside(&address, async |client| {
+        check_server(client, &address.place).await?;
+        risk(client, &address).await
+    })
+    .await
+}
+
+async fn risk(client: &Client, address: &Address) -> Result<Option<Risk>, OpenError> {
+    let servers = Address::servers(&address.migrating()).len();
+    durability::risk(client, servers)
+        .await
+        .map_err(database(&address.place))
 }
 
 /// On a connection of its own: one that is cut takes the lock with it, and no pool gets it back locked.
-async fn prepare(address: &Address, options: &Options) -> Result<i64, OpenError> {
-    let failed = database(&address.place);
-    let (mut client, connection) = address
-        .migrating()
-        .connect(address.tls.clone())
-        .await
-        .map_err(&failed)?;
+async fn beside<T>(
+    address: &Address,
+    work: impl AsyncFnOnce(&mut Client) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let place = || address.place.clone();
+    let (mut client, connection) = match connecting::one(address, &address.migrating()).await {
+        Some(Ok(connected)) => connected,
+        Some(Err(error)) if connecting::takes_no_writes(&error) => {
+            return Err(OpenError::ReadOnly {
+                place: place(),
+                found: "a standby or read-only",
+            });
+        }
+        Some(Err(error)) => return Err(database(&address.place)(error)),
+        None => {
+            return Err(OpenError::Database {
+                place: place(),
+                why: format!("no answer within {} s", CONNECTING.as_secs()),
+            });
+        }
+    };
     let connection = tokio::spawn(connection);
-    let prepared = prepare_on(&mut client, address, options).await;
+    let done = work(&mut client).await;
     drop(client);
     // It ends by itself now that nobody can ask anything of it.
     let _ = connection.await;
-    prepared
+    done
 }
 
-async fn prepare_on(
+async fn prepare(
     client: &mut Client,
     address: &Address,
     options: &Options,
@@ -228,12 +284,11 @@ async fn prepare_on(
 
 async fn check_server(client: &Client, place: &str) -> Result<(), OpenError> {
     let failed = || database::<tokio_postgres::Error>(place);
+    let place = || place.to_owned();
     let row = client
         .query_one(
             "SELECT current_setting('server_version_num')::int4 / 10000,
-                 current_setting('server_encoding'),
-                 current_setting('synchronous_standby_names'),
-                 (SELECT count(*) FROM pg_stat_replication)",
+                 current_setting('server_encoding')",
             &[],
         )
         .await
@@ -241,51 +296,34 @@ async fn check_server(client: &Client, place: &str) -> Result<(), OpenError> {
     let found: i32 = row.try_get(0).map_err(failed())?;
     if found < OLDEST_SERVER {
         return Err(OpenError::TooOld {
-            place: place.to_owned(),
+            place: place(),
             found,
         });
     }
     let found: String = row.try_get(1).map_err(failed())?;
     if found != "UTF8" {
         return Err(OpenError::Encoding {
-            place: place.to_owned(),
+            place: place(),
             found,
         });
     }
-    if let Some((setting, expected, found)) = undurable(client).await.map_err(failed())? {
-        return Err(OpenError::NotDurable {
-            place: place.to_owned(),
+    match durability::unfit(client).await.map_err(failed())? {
+        None => Ok(()),
+        Some(Unfit::ReadOnly { found }) => Err(OpenError::ReadOnly {
+            place: place(),
+            found,
+        }),
+        Some(Unfit::NotDurable {
             setting,
             found,
             expected,
-        });
+        }) => Err(OpenError::NotDurable {
+            place: place(),
+            setting,
+            found,
+            expected,
+        }),
     }
-    let standbys: String = row.try_get(2).map_err(failed())?;
-    let attached: i64 = row.try_get(3).map_err(failed())?;
-    if standbys.is_empty() && attached > 0 {
-        tracing::warn!(
-            attached,
-            "the store's standbys are asynchronous: a failover may lose what was committed last, \
-             and reconciliation has to find it; name them in synchronous_standby_names"
-        );
-    }
-    Ok(())
-}
-
-/// The first setting that loses commits.
-async fn undurable(
-    client: &Client,
-) -> Result<Option<(&'static str, &'static str, String)>, tokio_postgres::Error> {
-    for (setting, expected) in DURABLE {
-        let row = client
-            .query_one("SELECT current_setting($1)", &[&setting])
-            .await?;
-        let found: String = row.try_get(0)?;
-        if !expected.contains(&found.as_str()) {
-            return Ok(Some((setting, "on", found)));
-        }
-    }
-    Ok(None)
 }
 
 /// Does the outbox have positions from the future of this server's transactions?
@@ -302,14 +340,15 @@ async fn is_restored(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(newest.is_some_and(|newest| newest >= next))
 }
 
-fn pool(address: &Address, options: &Options, size: usize) -> Result<Pool, OpenError> {
-    let connect = OnOneRuntime {
-        address: address.clone(),
-        runtime: Handle::current(),
-    };
+fn pool(
+    address: &Address,
+    connections: &Connections,
+    options: &Options,
+    size: usize,
+) -> Result<Pool, OpenError> {
     let manager = Manager::from_connect(
         address.serving(options.service_role.as_deref()),
-        connect,
+        connections.clone(),
         // A connection whose server went away shows at its next use, and no statement of ours is
         // tried twice blindly.
         ManagerConfig {
@@ -319,57 +358,25 @@ fn pool(address: &Address, options: &Options, size: usize) -> Result<Pool, OpenE
     let mut config = PoolConfig::new(size.max(1));
     config.timeouts = Timeouts {
         wait: Some(Duration::from_millis(500)),
-        create: Some(Duration::from_secs(2)),
+        create: Some(CONNECTING),
         recycle: Some(Duration::from_secs(1)),
     };
     // A server that took over may be configured otherwise than the one before.
-    let durable = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+    let fit = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
         Box::pin(async move {
-            match undurable(client).await.map_err(HookError::Backend)? {
+            match durability::unfit(client)
+                .await
+                .map_err(HookError::Backend)?
+            {
                 None => Ok(()),
-                Some((setting, expected, found)) => Err(HookError::message(format!(
-                    "it does not keep what it commits: {setting} is {found}, expected {expected}"
-                ))),
+                Some(unfit) => Err(HookError::message(unfit.to_string())),
             }
         })
     });
     Pool::builder(manager)
         .config(config)
         .runtime(Runtime::Tokio1)
-        .post_create(durable)
+        .post_create(fit)
         .build()
         .map_err(database(&address.place))
-}
-
-/// Has every connection of a pool driven by the runtime that opened the store: those of the HTTP
-/// workers end before it, and with them whatever they drove.
-struct OnOneRuntime {
-    address: Address,
-    runtime: Handle,
-}
-
-type Connected = (Client, JoinHandle<()>);
-
-impl Connect for OnOneRuntime {
-    fn connect(
-        &self,
-        config: &Config,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Connected, tokio_postgres::Error>> + Send + '_>>
-    {
-        let config = config.clone();
-        Box::pin(async move {
-            let (client, connection) = config.connect(self.address.tls.clone()).await?;
-            let place = self.address.place.clone();
-            let driven = self.runtime.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::warn!(
-                        place,
-                        why = told(&error),
-                        "a connection to the store was lost"
-                    );
-                }
-            });
-            Ok((client, driven))
-        })
-    }
 }

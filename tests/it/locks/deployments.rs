@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use enrollpay::locks::redis::{Budget, RedisLocks, Taken};
 use enrollpay::locks::{Acquired, Held, Locks};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::redis::{ask, locks_at, locks_with, settings};
 use super::{LEASE, MINE, OTHERS};
+use crate::support::certificates::Certificates;
 use crate::support::eventually;
 use crate::support::process::free_port;
 use crate::support::redis::RedisServer;
@@ -112,26 +112,17 @@ async fn an_access_list_grants_what_is_used_and_nothing_else() {
     }
 }
 
-/// A certificate authority, and a server's certificate of it for this machine.
-fn certificates(folder: &Path) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let server = CertificateParams::new(names).unwrap();
-    let server = server.signed_by(&key, &issuer).unwrap();
-    std::fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
-    std::fs::write(folder.join("server.pem"), server.pem()).unwrap();
-    std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
-}
-
 #[tokio::test]
 async fn tls_wants_a_certificate_of_an_authority_we_know() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    let made = Certificates::new();
+    for (name, pem) in [
+        ("ca.pem", &made.authority),
+        ("server.pem", &made.server),
+        ("server.key", &made.key),
+    ] {
+        std::fs::write(folder.path().join(name), pem).unwrap();
+    }
     let path = |name: &str| folder.path().join(name).display().to_string();
     let port = free_port();
     let _server = RedisServer::private_with(&[

@@ -21,7 +21,7 @@ on_either_pair!(a_day_at_wechat_pay, a_day_at_alipay);
 const DAY_MS: i64 = 86_400_000;
 
 /// A day whose bills are made at any hour of today, and its noon.
-fn day() -> (Date, i64) {
+pub fn day() -> (Date, i64) {
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
     let (today, _) = beijing::date_and_time(now);
     let date = today.yesterday().unwrap().yesterday().unwrap();
@@ -32,11 +32,16 @@ fn day() -> (Date, i64) {
 /// Captured at that day's noon, and nobody is told.
 async fn captured(world: &World, wallet: Wallet, noon: i64) -> Asked {
     let asked = world.ask(wallet).await;
+    book(world, wallet, &asked, noon).await;
+    asked
+}
+
+/// Its money moves at that noon, and nobody is told.
+pub async fn book(world: &World, wallet: Wallet, asked: &Asked, noon: i64) {
     let booking = json!({
         "wallet": wallet.word(), "out_trade_no": asked.trade, "amount": 14_000, "at": noon,
     });
     world.simulators.pull("bookings", &booking).await;
-    asked
 }
 
 /// Found by asking, with its time.
@@ -47,7 +52,7 @@ async fn known(world: &World, wallet: Wallet, noon: i64) -> Asked {
 }
 
 /// Whoever asks about this trade gets no answer.
-async fn cut(world: &World, wallet: Wallet, asked: &Asked, operations: &[&str]) {
+pub async fn cut(world: &World, wallet: Wallet, asked: &Asked, operations: &[&str]) {
     for what in operations {
         let rule = json!({
             "operation": operation(wallet, what), "fault": "html502", "count": null,
@@ -61,10 +66,7 @@ async fn cut(world: &World, wallet: Wallet, asked: &Asked, operations: &[&str]) 
 async fn untold(world: &World, wallet: Wallet, noon: i64) -> Asked {
     let asked = world.ask(wallet).await;
     cut(world, wallet, &asked, &["query", "close"]).await;
-    let booking = json!({
-        "wallet": wallet.word(), "out_trade_no": asked.trade, "amount": 14_000, "at": noon,
-    });
-    world.simulators.pull("bookings", &booking).await;
+    book(world, wallet, &asked, noon).await;
     asked
 }
 
@@ -94,7 +96,7 @@ async fn made_on_the_day(
     world.simulators.advance(-back).await;
 }
 
-fn reconcile(world: &World, wallet: Wallet, date: Date) -> (Option<i32>, Value, Output) {
+pub fn reconcile(world: &World, wallet: Wallet, date: Date) -> (Option<i32>, Value, Output) {
     let output = world.gateway.run(&[
         "reconcile",
         "--account",

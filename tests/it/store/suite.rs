@@ -19,19 +19,19 @@ pub use super::reconciliation::*;
 pub use super::records::*;
 use super::sample::*;
 
-pub(super) type Verdict = Result<(), Rejection>;
+pub type Verdict = Result<(), Rejection>;
 
-pub(super) async fn commit(store: &Arc<dyn Store>, transaction: Transaction) -> Verdict {
+pub async fn commit(store: &Arc<dyn Store>, transaction: Transaction) -> Verdict {
     let mut verdicts = store.commit(vec![transaction]).await.unwrap();
     assert_eq!(verdicts.len(), 1);
     verdicts.remove(0)
 }
 
-pub(super) async fn commit_step(store: &Arc<dyn Store>, write: OrderWrite) -> Verdict {
+pub async fn commit_step(store: &Arc<dyn Store>, write: OrderWrite) -> Verdict {
     commit(store, alone(write)).await
 }
 
-pub(super) async fn commit_write(store: &Arc<dyn Store>, write: Write) -> Verdict {
+pub async fn commit_write(store: &Arc<dyn Store>, write: Write) -> Verdict {
     commit(store, writes([write])).await
 }
 

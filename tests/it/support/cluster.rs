@@ -43,9 +43,13 @@ pub struct Links {
 impl Cluster {
     /// On the servers that all tests share, in a database and a number of its own.
     pub fn new(nodes: usize) -> Self {
+        Self::on(nodes, Postgres::shared().database())
+    }
+
+    /// The same on this database.
+    pub fn on(nodes: usize, database: Database) -> Self {
         let redis = RedisServer::shared();
         let locks = redis.database().url();
-        let database = Postgres::shared().database();
         let store = database.url();
         let nodes = (0..nodes).map(|_| Addresses::new(&store, &locks));
         Self::of(database, redis, Vec::new(), &nodes.collect::<Vec<_>>())

@@ -11,6 +11,7 @@
 )]
 
 pub mod books;
+pub mod certificates;
 pub mod cluster;
 pub mod disk;
 pub mod front;
@@ -22,6 +23,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod server;
+pub mod standby;
 pub mod story;
 pub mod student;
 

@@ -2,10 +2,12 @@
 
 use std::fmt::{self, Write as _};
 use std::fs;
-use std::os::unix::fs::chown;
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getuid};
 use tempfile::TempDir;
@@ -14,9 +16,11 @@ use super::server::{Program, Server, command_as};
 
 /// The server that `tests/servers` started for all tests.
 const SHARED: &str = "ENROLLPAY_TEST_POSTGRES";
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server; `postgres://…` without the name of a database.
+/// A server, or one of several that takes writes.
 pub struct Postgres {
+    /// `postgres://…` without the name of a database.
     origin: String,
     server: Option<Server<Postmaster>>,
 }
@@ -60,11 +64,64 @@ impl Postgres {
     /// The same with its data below this folder.
     pub fn private_in(parent: &Path, settings: &[(&str, &str)]) -> Arc<Self> {
         let folder = TempDir::with_prefix_in("enrollpay-postgres-", parent).unwrap();
-        let server = Server::start(Postmaster::new(folder.path(), settings), folder);
+        Self::started(Postmaster::new(folder.path(), settings), folder)
+    }
+
+    fn started(postmaster: Postmaster, folder: TempDir) -> Arc<Self> {
+        let server = Server::start(postmaster, folder);
         Arc::new(Self {
             origin: format!("postgres://postgres@127.0.0.1:{}", server.port()),
             server: Some(server),
         })
+    }
+
+    /// A copy of the server at `primary` that follows it under this name.
+    pub fn standby(primary: SocketAddr, name: &str, settings: &[(&str, &str)]) -> Arc<Self> {
+        let folder = TempDir::with_prefix("enrollpay-standby-").unwrap();
+        let postmaster = Postmaster::following(folder.path(), primary, name, settings);
+        Self::started(postmaster, folder)
+    }
+
+    /// These private ones as whoever connects to the cluster sees them: the one that takes writes.
+    pub fn whichever_writes(servers: &[&Self]) -> Arc<Self> {
+        let addresses: Vec<_> = servers
+            .iter()
+            .map(|server| server.address().to_string())
+            .collect();
+        Arc::new(Self {
+            origin: format!("postgres://postgres@{}", addresses.join(",")),
+            server: None,
+        })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.control().port()))
+    }
+
+    /// Statements outside any database of a test; the rows of the last one.
+    pub fn sql(&self, statements: &str) -> String {
+        psql(&format!("{}/postgres", self.origin), statements)
+    }
+
+    /// A setting, at once; one with which no restart is needed.
+    pub fn set(&self, key: &str, value: &str) {
+        self.sql(&format!("ALTER SYSTEM SET {key} = '{value}'"));
+        self.sql("SELECT pg_reload_conf()");
+        eventually(&format!("{key} = {value}"), || {
+            self.sql(&format!("SHOW {key}")) == value
+        });
+    }
+
+    /// Speaks TLS from here on, with this certificate and its key.
+    pub fn secure(&self, certificate: &str, key: &str) {
+        let data = self.control().folder().join("data");
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let file = data.join(name);
+            fs::write(&file, pem).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            give_to_user(&file);
+        }
+        self.set("ssl", "on");
     }
 
     /// The process of a private one: `stop`, `kill9`, `pause`, `resume`, `restart`.
@@ -85,7 +142,20 @@ impl Postgres {
 
 impl Database {
     pub fn url(&self) -> String {
-        format!("{}/{}", self.server.origin, self.name)
+        let database = format!("{}/{}", self.server.origin, self.name);
+        if self.server.origin.contains(',') {
+            format!("{database}?target_session_attrs=read-write")
+        } else {
+            database
+        }
+    }
+
+    /// The same database as another server has it.
+    pub fn on(&self, server: &Arc<Postgres>) -> Self {
+        Self {
+            name: self.name.clone(),
+            server: Arc::clone(server),
+        }
     }
 
     /// Another one with the same rows. Whoever is connected to this one is cut off.
@@ -143,14 +213,7 @@ impl Postmaster {
     /// Makes the data below `folder`.
     fn new(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let programs = programs();
-        if let Some(user) = user() {
-            let id = |flag| {
-                let output = Command::new("id").args([flag, user]).output().unwrap();
-                let text = String::from_utf8(output.stdout).unwrap();
-                text.trim().parse().expect("the id of the server's user")
-            };
-            chown(folder, Some(id("-u")), Some(id("-g"))).unwrap();
-        }
+        give_to_user(folder);
         let output = command_as(user(), &programs.join("initdb"))
             .args(["--no-sync", "--auth=trust", "--username=postgres"])
             .args(["--encoding=UTF8", "--locale=C.UTF-8"])
@@ -179,6 +242,44 @@ impl Postmaster {
         fs::write(file, lines).unwrap();
         Self { programs }
     }
+
+    /// Copies the data of `primary` below `folder`, as of a standby of this name.
+    fn following(
+        folder: &Path,
+        primary: SocketAddr,
+        name: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let programs = programs();
+        give_to_user(folder);
+        let (host, port) = (primary.ip(), primary.port());
+        let output = command_as(user(), &programs.join("pg_basebackup"))
+            .args(["--checkpoint=fast", "--no-sync", "-R", "-D"])
+            .arg(folder.join("data"))
+            .arg("-d")
+            .arg(format!(
+                "host={host} port={port} user=postgres application_name={name}"
+            ))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "pg_basebackup: {error}");
+        let file = folder.join("data/postgresql.auto.conf");
+        let mut lines = fs::read_to_string(&file).unwrap();
+        for (key, value) in settings {
+            writeln!(lines, "{key} = '{value}'").unwrap();
+        }
+        fs::write(file, lines).unwrap();
+        Self { programs }
+    }
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 impl Program for Postmaster {
@@ -199,6 +300,17 @@ impl Program for Postmaster {
         let text = fs::read_to_string(file).unwrap_or_default();
         text.lines().next() == Some(&process.to_string())
             && text.lines().last().map(str::trim) == Some("ready")
+    }
+}
+
+fn give_to_user(path: &Path) {
+    if let Some(user) = user() {
+        let id = |flag| {
+            let output = Command::new("id").args([flag, user]).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.trim().parse().expect("the id of the server's user")
+        };
+        chown(path, Some(id("-u")), Some(id("-g"))).unwrap();
     }
 }
 

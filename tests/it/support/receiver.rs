@@ -75,6 +75,12 @@ impl Receiver {
         self.kept.lock().unwrap().refused = 0;
     }
 
+    /// What a store told that has forgotten it since.
+    pub fn forget(&self, order: &str) {
+        let mut kept = self.kept.lock().unwrap();
+        kept.deliveries.retain(|told| told.order["id"] != order);
+    }
+
     /// Every delivery about this order, repetitions too.
     pub fn deliveries(&self, order: &str) -> Vec<Delivery> {
         let kept = self.kept.lock().unwrap();

@@ -58,6 +58,10 @@ impl<P: Program> Server<P> {
         self.port
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// All that it has written so far.
     pub fn log(&self) -> String {
         log(self.folder.path())
