@@ -54,7 +54,7 @@ fn acknowledged(books: &Value) -> BTreeSet<String> {
     let trades = books["trades"].as_array().unwrap().iter();
     let told = trades.filter(|trade| {
         let mut notices = trade["notices"].as_array().unwrap().iter();
-        notices.any(|notice| notice["told"] == true)
+        notices.any(|notice| notice["acked"] == true)
     });
     told.flat_map(|trade| trade["captures"].as_array().unwrap())
         .map(|capture| capture["transaction_id"].as_str().unwrap().to_owned())
@@ -100,9 +100,9 @@ async fn a_synchronous_standby_has_all_that_was_acknowledged() {
         };
         tokio::join!(outage, clerk(&world, &confirmed, stopped));
 
-        let told = acknowledged(&world.simulators.books().await);
+        let confirmed = acknowledged(&world.simulators.books().await);
         let here = all(&standby, "SELECT transaction_id FROM captures");
-        let lost: Vec<_> = told.difference(&here).collect();
+        let lost: Vec<_> = confirmed.difference(&here).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         let orders = all(&standby, "SELECT id FROM orders");
         let confirmed = confirmed.lock().unwrap().clone();
