@@ -100,9 +100,9 @@ async fn a_synchronous_standby_has_all_that_was_acknowledged() {
         };
         tokio::join!(outage, clerk(&world, &confirmed, stopped));
 
-        let confirmed = acknowledged(&world.simulators.books().await);
+        let heard = acknowledged(&world.simulators.books().await);
         let here = all(&standby, "SELECT transaction_id FROM captures");
-        let lost: Vec<_> = confirmed.difference(&here).collect();
+        let lost: Vec<_> = heard.difference(&here).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         let orders = all(&standby, "SELECT id FROM orders");
         let confirmed = confirmed.lock().unwrap().clone();
