@@ -81,6 +81,10 @@ async fn sigterm_under_load_loses_nothing(on: Pair) {
         client.await.unwrap();
     }
     world.check().await;
+    for node in world.nodes() {
+        let log = node.log();
+        assert!(!log.contains("a connection to the store was lost"), "{log}");
+    }
 
     for node in world.nodes() {
         node.restart().await;

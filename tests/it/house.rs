@@ -172,6 +172,33 @@ fn the_other_side_of_the_wire_shares_no_words_with_the_orders() {
     }
 }
 
+/// F18: whoever reads from another server than the one that takes writes decides on what is old. One
+/// file connects, and looks at what it is connected to.
+#[test]
+fn one_file_connects_to_postgres_and_to_no_standby() {
+    let mut connect = BTreeSet::new();
+    for (path, text) in files("src", &[".rs"]) {
+        let path = path.to_string_lossy().into_owned();
+        for line in text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
+            assert!(
+                !line.contains("TargetSessionAttrs::") || line.contains("::ReadWrite"),
+                "{path}: {line}: a session that may not write"
+            );
+            let is_in_store = path.starts_with("src/store/postgres/");
+            if line.contains("tokio_postgres::connect")
+                || is_in_store && line.contains(".connect(") && !line.contains("//")
+            {
+                connect.insert(path.clone());
+            }
+        }
+    }
+    let only = "src/store/postgres/connecting.rs".to_owned();
+    assert_eq!(connect, BTreeSet::from([only]));
+}
+
 #[test]
 fn the_heart_does_no_io_and_knows_no_clock() {
     for (path, text) in files("src/order", &[".rs"]) {

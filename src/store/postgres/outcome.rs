@@ -99,9 +99,15 @@ async fn ask(connection: &Object, mark: &Mark) -> Result<Answer, Error> {
         Some("aborted") => Ok(Answer::Over(Some(false))),
         Some("in progress") => {
             // It waits for a COMMIT that will never come, or for its disk. Ending it settles the first
-            // and does not hurt the second; where we may not, its own bound ends it.
+            // and does not hurt the second; where we may not, its own bound ends it. One that waits
+            // for a standby must be left alone: ended, it would show what the standby never had, and
+            // whoever read that would acknowledge it.
             let _ = connection
-                .query_one("SELECT pg_terminate_backend($1)", &[&mark.backend])
+                .query_opt(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE pid = $1 AND state IS NOT NULL AND wait_event IS DISTINCT FROM 'SyncRep'",
+                    &[&mark.backend],
+                )
                 .await;
             Ok(Answer::Running)
         }

@@ -122,7 +122,7 @@ async fn a_synchronous_standby_has_all_that_was_acknowledged() {
         servers.promote();
         cluster(&world).lead_to(&[awake]);
         until_metric(awake, OWNED, |owned| owned == 8).await;
-        let owners = "SELECT DISTINCT owner_instance FROM shards";
+        let owners = "SELECT DISTINCT instance FROM shards";
         assert_eq!(all(&cluster(&world).database, owners).len(), 1);
         sleeper.resume();
         cluster(&world).heal();

@@ -1,7 +1,8 @@
 //! A standby is never read for a decision (F18): what it shows is old, or never comes to be.
 
-use enrollpay::store::postgres::{OpenError, Options, PostgresStore};
 use std::time::Duration;
+
+use enrollpay::store::postgres::{OpenError, Options, PostgresStore};
 
 use super::{PATIENCE, cluster, links, shared_out, two_nodes_on};
 use crate::support::cluster::Cluster;
@@ -56,6 +57,7 @@ async fn a_standby_that_lags_is_asked_nothing() {
     }
     world.settled().await;
     world.paid(Wechat).await;
+    servers.standby.control().resume();
     world.finish().await;
 }
 

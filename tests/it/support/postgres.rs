@@ -105,10 +105,12 @@ impl Postgres {
 
     /// A setting, at once; one with which no restart is needed.
     pub fn set(&self, key: &str, value: &str) {
+        let loaded = self.sql("SELECT pg_conf_load_time()");
         self.sql(&format!("ALTER SYSTEM SET {key} = '{value}'"));
         self.sql("SELECT pg_reload_conf()");
         eventually(&format!("{key} = {value}"), || {
-            self.sql(&format!("SHOW {key}")) == value
+            let read = format!("SELECT pg_conf_load_time() > '{loaded}'");
+            self.sql(&read) == "t" && self.sql(&format!("SHOW {key}")) == value
         });
     }
 
