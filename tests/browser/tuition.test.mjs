@@ -45,8 +45,8 @@ async function everywhere(page, name) {
       for (const width of [1280, 320, 375]) {
         await page.setViewportSize({ width, height: 740 });
         if (await sticksOut(page)) found.push(`${language} ${width}: scrolls sideways`);
-        if (width !== 320) await picture(page, `${name}-${language}-${scheme}-${width}`);
       }
+      await picture(page, `${name}-${language}-${scheme}`);
       for (const fault of await faults(page)) found.push(`${language} ${scheme}: ${fault}`);
     }
   }

@@ -69,6 +69,7 @@ struct BillLine {
     number: String,
     subject: String,
     amount: String,
+    fen: i64,
     deadline: Option<String>,
     items: Vec<ItemLine>,
     paid: Vec<(&'static str, String)>,
@@ -170,7 +171,7 @@ pub(super) async fn show(
                 visitor,
                 w.bills_heading,
                 &merchant.display_name,
-                "cashier.js",
+                "bills.js",
             )
         },
         w,
@@ -235,7 +236,7 @@ fn facts(
         of_link.or_else(|| member(bill?).as_ref()).cloned()
     };
     for (label, shown) in [
-        (w.candidate, both(|payer| &payer.name)),
+        (w.bills_payer, both(|payer| &payer.name)),
         (w.id_number, both(|payer| &payer.id_number)),
         (w.phone, both(|payer| &payer.phone)),
     ] {
@@ -280,6 +281,7 @@ impl Lines<'_> {
             number: bill.merchant_bill_no.clone(),
             subject: bill.content.subject.clone(),
             amount: bill.amount.to_string(),
+            fen: bill.amount.get(),
             deadline: bill
                 .pay_before
                 .filter(|_| paid.is_empty())
