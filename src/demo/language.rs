@@ -121,7 +121,8 @@ struct Details {
     graduated: Option<String>,
 }
 
-const CLOSED: &str = "报名已截止，不能再修改或缴费 Registration is closed: nothing can be changed or paid.";
+const CLOSED: &str =
+    "报名已截止，不能再修改或缴费 Registration is closed: nothing can be changed or paid.";
 
 /// 修改报考信息: what is registered may change while registration is open; what is paid stays paid.
 async fn save(

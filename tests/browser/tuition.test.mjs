@@ -94,7 +94,7 @@ test("first way: from the student's space by a code into WeChat, two bills paid 
 
   // 第四步 (S1-3, S1-10, S1-11): who, what, how much; ticked, with an e-mail address.
   await openBills(page);
-  assert.deepEqual((await listed(page)).sort(), ["2026学年学费", "2026学年教材费", "学士学位外语培训费"].sort());
+  assert.deepEqual(await listed(page), ["2026学年学费", "2026学年教材费", "学士学位外语培训费"], "as they were uploaded");
   await says(page, ".facts", /王\*/);
   await says(page, ".facts", /3706\*+1234/);
   assert.ok(!(await page.content()).includes("370602200503071234"), "the id number is masked");
@@ -108,13 +108,14 @@ test("first way: from the student's space by a code into WeChat, two bills paid 
     await bill(one, "2026学年教材费").check();
     await one.getByLabel("电子邮箱").fill("wang@example.edu.cn");
   }
+  await says(page, "#sum", /已勾选 2 项.*2543\.00/s);
   await picture(page, "tuition-bills-ticked");
   await page.getByRole("button", { name: "立即支付" }).click();
 
   // Inside WeChat there is one button and no code (S1-9).
   await heading(page, "请选择付款方式");
   await says(page, ".sum b", "2543.00");
-  await says(page, ".subject", "2026学年");
+  await says(page, ".subject", "2026学年学费 等2项");
   assert.equal(await page.locator("#code").isVisible(), false);
   await picture(page, "tuition-cashier-wechat");
   const cashier = new URL(page.url()).pathname;
@@ -146,7 +147,7 @@ test("first way: from the student's space by a code into WeChat, two bills paid 
   await openBills(page);
   assert.deepEqual(await listed(page), ["学士学位外语培训费"]);
   await tab(page, "已完成");
-  assert.deepEqual((await listed(page)).sort(), ["2026学年学费", "2026学年教材费"].sort());
+  assert.deepEqual(await listed(page), ["2026学年学费", "2026学年教材费"]);
   await says(page, ".card", "2400.00");
   await says(page, ".facts", /20\d\d-\d\d-\d\d \d\d:\d\d:\d\d/);
   await says(page, ".facts", "微信支付");

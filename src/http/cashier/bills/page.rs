@@ -167,12 +167,7 @@ pub(super) async fn show(
             other_href: list
                 .href(token, &format!("?lang={}", visitor.language.other().tag()))
                 .replace(&format!("/bills/{token}"), ""),
-            ..Frame::of(
-                visitor,
-                w.bills_heading,
-                &merchant.display_name,
-                "bills.js",
-            )
+            ..Frame::of(visitor, w.bills_heading, &merchant.display_name, "bills.js")
         },
         w,
         base: format!("/bills/{token}"),
