@@ -64,6 +64,8 @@ struct ApplicationPage<'a> {
     fee: i64,
     payer: Payer,
     status: StatusWords,
+    /// Past the deadline.
+    closed: bool,
     notice: Option<Notice>,
 }
 
@@ -119,6 +121,9 @@ struct Details {
     graduated: Option<String>,
 }
 
+const CLOSED: &str =
+    "报名已截止，不能再修改或缴费 Registration is closed: nothing can be changed or paid.";
+
 /// 修改报考信息: what is registered may change while registration is open; what is paid stays paid.
 async fn save(
     request: HttpRequest,
@@ -137,6 +142,11 @@ async fn save(
         let Some(application) = books.find_mut(&number) else {
             return super::missing();
         };
+        if application.is_closed(desk.now_ms()) {
+            drop(books);
+            let notice = Notice::bad(CLOSED);
+            return desk.show(422, &number, Some(notice), None).await;
+        }
         (*subject).clone_into(&mut application.subject);
         application.graduated = form.graduated.is_some();
         application.edits = application.edits.saturating_add(1);
@@ -182,6 +192,11 @@ async fn pay(
         let Some(application) = books.find_mut(&number) else {
             return super::missing();
         };
+        if application.is_closed(desk.now_ms()) {
+            drop(books);
+            let notice = Notice::bad(CLOSED);
+            return desk.show(422, &number, Some(notice), Some(typed)).await;
+        }
         if application.return_url.is_none() {
             application.return_url =
                 own_address(&request, &format!("/language/applications/{number}"));
@@ -310,7 +325,7 @@ async fn deadline(
         return HttpResponse::Forbidden().finish();
     }
     let mut books = desk.books.lock().await;
-    books.stay_open(form.minutes.clamp(1, 365 * 24 * 60));
+    books.stay_open(form.minutes.clamp(0, 365 * 24 * 60));
     if desk.save(&books).is_err() {
         return HttpResponse::InternalServerError().finish();
     }
@@ -362,6 +377,7 @@ impl Office {
                 fee: FEE,
                 payer,
                 status: StatusWords::of(application.order.as_ref()),
+                closed: application.is_closed(self.now_ms()),
                 notice,
             },
         )

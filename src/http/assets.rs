@@ -16,7 +16,7 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 6] = [
+const ASSETS: [Asset; 7] = [
     Asset {
         name: "student.css",
         media_type: "text/css; charset=utf-8",
@@ -26,6 +26,11 @@ const ASSETS: [Asset; 6] = [
         name: "cashier.js",
         media_type: "text/javascript; charset=utf-8",
         bytes: include_bytes!("../../static/cashier.js"),
+    },
+    Asset {
+        name: "bills.js",
+        media_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("../../static/bills.js"),
     },
     Asset {
         name: "scan.js",
@@ -50,8 +55,8 @@ const ASSETS: [Asset; 6] = [
 ];
 
 /// The hashed names, in the order of `ASSETS`.
-fn hashed() -> &'static [String; 6] {
-    static NAMES: OnceLock<[String; 6]> = OnceLock::new();
+fn hashed() -> &'static [String; 7] {
+    static NAMES: OnceLock<[String; 7]> = OnceLock::new();
     NAMES.get_or_init(|| {
         ASSETS.each_ref().map(|asset| {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, asset.bytes);
@@ -101,6 +106,7 @@ mod tests {
         for name in [
             "student.css",
             "cashier.js",
+            "bills.js",
             "scan.js",
             "receipt.css",
             "receipt.js",

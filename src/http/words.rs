@@ -202,7 +202,7 @@ words! {
     open_alipay: "打开支付宝付款", "Open Alipay to pay";
     pay_in_wechat: "微信支付", "Pay with WeChat";
     pay_in_alipay: "支付宝付款", "Pay with Alipay";
-    other_phone: "用另一部手机扫码", "Scan with another phone";
+    other_phone: "保存二维码，或用另一部手机扫码", "Save the code, or scan with another phone";
     in_wechat_alipay: "要用支付宝？请点右上角 … 在浏览器中打开，再用支付宝付款。", "Alipay instead? Tap … at the top right, open in browser, then pay with Alipay.";
     in_alipay_wechat: "要用微信？请点右上角 … 在浏览器中打开，再用微信付款。", "WeChat instead? Tap … at the top right, open in browser, then pay with WeChat.";
 
@@ -295,10 +295,13 @@ words! {
     bills_unpaid: "待缴费", "To pay";
     bills_paying: "缴费中", "Being paid";
     bills_paid: "已完成", "Paid";
+    bills_payer: "姓名", "Name";
+    bills_leave: "返回学校系统", "Back to the school's system";
     bills_none: "这里没有账单", "No bills here";
     bills_tick: "核对本人信息和账单，勾选后一并支付", "Check your details and the bills, then tick those to pay together";
     bill_items: "明细", "Details";
     bills_sum: "以上账单合计", "All bills above";
+    bills_ticked: "已勾选 {count} 项，合计", "{count} ticked, together";
     bills_email: "电子邮箱（可不填）", "E-mail (optional)";
     bills_email_why: "仅用于发送缴费凭证", "Used for the payment voucher only";
     bills_pay: "立即支付", "Pay now";

@@ -116,11 +116,32 @@ pub(super) async fn serve(
             .body(SHEET_STYLE),
         "/__wallet/sheet" => bridge::open(&world, &person, &body).await,
         "/__wallet/finish" => bridge::finish(&world, &person, &body).await,
+        "/__wallet/go" => go(&world, &person, &request),
         "/__wallet/close" => HttpResponse::SeeOther()
             .insert_header(("Location", format!("{}/wallet", world.origin)))
             .finish(),
         _ => fetch(&world, &person, &request, body).await,
     }
+}
+
+/// A link to another site of this machine: the tab goes there, and stays in the wallet.
+fn go(world: &World, person: &Person, request: &HttpRequest) -> HttpResponse {
+    let place = url::form_urlencoded::parse(request.query_string().as_bytes())
+        .find(|(name, _)| name == "url")
+        .and_then(|(_, url)| Url::parse(&url).ok())
+        .filter(is_elsewhere)
+        .and_then(|url| enter(world, person, &url));
+    match place {
+        Some(place) => HttpResponse::SeeOther()
+            .insert_header((header::LOCATION, place))
+            .finish(),
+        None => HttpResponse::Forbidden().finish(),
+    }
+}
+
+/// A site that the built-in browser can open.
+fn is_elsewhere(url: &Url) -> bool {
+    url.scheme() == "http" && is_loopback(url)
 }
 
 fn script(person: &Person) -> HttpResponse {
@@ -148,6 +169,33 @@ impl Places {
         let inside = format!("{}{INSIDE}", self.own);
         text.replace(&self.site, &self.own)
             .replace(&self.simulator, &inside)
+    }
+
+    /// Links to other sites of this machine go by our own door: a wallet opens them in the same tab.
+    fn keep_links(&self, page: &str) -> String {
+        const LINK: &str = "href=\"http://";
+        let mut parts = page.split(LINK);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (rest, behind) = part.split_at(part.find('"').unwrap_or(0));
+            let address = format!("http://{}", rest.replace("&amp;", "&"));
+            let away = Url::parse(&address)
+                .ok()
+                .filter(|url| is_elsewhere(url) && url.origin().ascii_serialization() != self.own);
+            match away {
+                Some(url) => {
+                    let query = url::form_urlencoded::Serializer::new(String::new())
+                        .append_pair("url", url.as_str())
+                        .finish();
+                    text.push_str(&format!("href=\"/__wallet/go?{query}{behind}"));
+                }
+                None => {
+                    text.push_str(LINK);
+                    text.push_str(part);
+                }
+            }
+        }
+        text
     }
 }
 
@@ -206,7 +254,7 @@ async fn fetch(
         );
     };
     keep_cookies(world, person, &address, &answer);
-    incoming(answer, &places, inside.is_some()).await
+    incoming(world, person, answer, &places, inside.is_some()).await
 }
 
 fn outgoing(
@@ -284,7 +332,13 @@ fn keep_cookies(world: &World, person: &Person, address: &Url, answer: &reqwest:
     }
 }
 
-async fn incoming(answer: reqwest::Response, places: &Places, inside: bool) -> HttpResponse {
+async fn incoming(
+    world: &World,
+    person: &Person,
+    answer: reqwest::Response,
+    places: &Places,
+    inside: bool,
+) -> HttpResponse {
     let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut builder = HttpResponse::build(status);
     let mut kind = String::new();
@@ -302,6 +356,13 @@ async fn incoming(answer: reqwest::Response, places: &Places, inside: bool) -> H
                 let mut place = places.rewrite(text);
                 if inside && place.starts_with('/') {
                     place = format!("{INSIDE}{place}");
+                }
+                // On to another site: the wallet's browser goes along.
+                let away = Url::parse(&place).ok().filter(|url| {
+                    is_elsewhere(url) && url.origin().ascii_serialization() != places.own
+                });
+                if let Some(entered) = away.and_then(|url| enter(world, person, &url)) {
+                    place = entered;
                 }
                 builder.insert_header((header::LOCATION, place));
             }
@@ -336,7 +397,7 @@ async fn incoming(answer: reqwest::Response, places: &Places, inside: bool) -> H
         text = text.replace("=\"/", &format!("=\"{INSIDE}/"));
     }
     if page {
-        text = with_bridge(&text);
+        text = with_bridge(&places.keep_links(&text));
     }
     builder.body(text)
 }

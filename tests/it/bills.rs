@@ -131,6 +131,14 @@ async fn a_thousand_bills_are_kept_whole_or_not_at_all() {
     let data = made.body["data"].as_array().unwrap();
     assert_eq!(data.len(), 1000);
     assert_eq!(data[17]["merchant_bill_no"], "B-17");
+    // Listed as they were uploaded, whatever chance made their ids of.
+    let listed = gateway.get("/v1/bills?limit=100").await;
+    let numbers = listed.body["data"].as_array().unwrap().iter();
+    let numbers: Vec<_> = numbers.map(|bill| &bill["merchant_bill_no"]).collect();
+    assert_eq!(
+        numbers,
+        (0..100).map(|n| format!("B-{n}")).collect::<Vec<_>>()
+    );
     let again = gateway.post_once("k-1", "/v1/bills", &body).await;
     assert_eq!((again.status, &again.bytes), (201, &made.bytes));
     let again = gateway.post("/v1/bills", &body).await;

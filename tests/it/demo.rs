@@ -764,5 +764,15 @@ async fn the_candidate_pays_for_nobody_else_and_uploads_no_picture() {
     assert!(saved.contains("切勿重新支付") && saved.contains("已缴费"));
     let ticket = world.get(&format!("{application}/ticket")).await;
     assert!(ticket.text().await.unwrap().contains("日语"));
+
+    // Past the deadline nothing is changed, and nothing is asked of the gateway.
+    world.clock.advance_ms(8 * 86_400_000);
+    let asked = world.gateway.requests().len();
+    for (act, form) in [("save", &edit[..]), ("pay", &own[..])] {
+        let late = world.send(&format!("{application}/{act}"), "", form).await;
+        assert_eq!(late.status(), StatusCode::UNPROCESSABLE_ENTITY, "{act}");
+        assert!(late.text().await.unwrap().contains("报名已截止"), "{act}");
+    }
+    assert_eq!(world.gateway.requests().len(), asked);
     world.demo.stop().await;
 }

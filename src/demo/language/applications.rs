@@ -149,6 +149,13 @@ impl Application {
             .is_some_and(|order| order.status == "paid")
     }
 
+    /// Registration is over: nothing is changed and nothing is paid any more.
+    pub fn is_closed(&self, now_ms: i64) -> bool {
+        self.pay_before
+            .parse::<jiff::Timestamp>()
+            .is_ok_and(|end| end.as_millisecond() <= now_ms)
+    }
+
     /// What is asked of the gateway: the candidate registered, and this payer is said to be the same
     /// person. The gateway holds the two against each other.
     pub fn order_request(&self, payer: &Payer) -> Value {

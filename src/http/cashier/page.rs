@@ -686,7 +686,13 @@ mod tests {
         let files = folder.join("static");
         std::fs::create_dir_all(&pages).unwrap();
         std::fs::create_dir_all(&files).unwrap();
-        for name in ["student.css", "cashier.js", "scan.js", "icon.svg"] {
+        for name in [
+            "student.css",
+            "cashier.js",
+            "bills.js",
+            "scan.js",
+            "icon.svg",
+        ] {
             let hashed = assets::href(name);
             std::fs::copy(
                 std::path::Path::new("static").join(name),

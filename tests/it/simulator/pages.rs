@@ -79,10 +79,14 @@ async fn gateway(request: actix_web::HttpRequest) -> actix_web::HttpResponse {
                 "default-src 'none'; script-src 'self'; form-action 'self'",
             ))
             .body(format!(
-                "<!doctype html><html><head></head><body>{}<i>{}</i><a href=\"{own}/pay/x\">pay</a></body></html>",
+                "<!doctype html><html><head></head><body>{}<i>{}</i><a href=\"{own}/pay/x\">pay</a>\
+                 <a href=\"http://127.0.0.1:9/fees?a=1&amp;b=2\">school</a><a href=\"http://school.example/\">out</a></body></html>",
                 head("cookie"),
                 head("user-agent"),
             )),
+        "/away" => HttpResponse::SeeOther()
+            .insert_header(("Location", "http://127.0.0.1:9/bills/x?list=paid"))
+            .finish(),
         _ => HttpResponse::Ok().body(format!("{} {}", head("origin"), head("cookie"))),
     }
 }
@@ -170,6 +174,25 @@ async fn the_built_in_browser_is_the_wallet_to_the_gateway() {
         .await
         .unwrap();
     assert_eq!(posted.text().await.unwrap(), format!("{site} csrf=2"));
+    // A link or a redirect to another site of this machine stays in the wallet; others are left alone.
+    let door = format!("{own}/__wallet/go?url=http%3A%2F%2F127.0.0.1%3A9%2Ffees%3Fa%3D1%26b%3D2");
+    assert!(page.contains(door.trim_start_matches(&own)), "{page}");
+    assert!(page.contains("href=\"http://school.example/\""));
+    let away = get(format!("{own}/away")).await.unwrap();
+    assert_eq!(place(&away), format!("{own}/bills/x?list=paid"));
+    assert_eq!(
+        get(place(&away)).await.unwrap().status(),
+        502,
+        "the other site"
+    );
+    let gone = get(door).await.unwrap();
+    assert_eq!(place(&gone), format!("{own}/fees?a=1&b=2"));
+    for outside in ["http://school.example/", "https://127.0.0.1:9/", "x"] {
+        let refused = get(format!("{own}/__wallet/go?url={outside}"))
+            .await
+            .unwrap();
+        assert_eq!(refused.status(), 403, "{outside}");
+    }
     // Another person's browser has another jar, and has opened nothing yet.
     let other = world.simulator.handle().browser_origin("zhangsan").unwrap();
     assert_eq!(get(format!("{other}/pay/x")).await.unwrap().status(), 404);

@@ -69,6 +69,7 @@ struct BillLine {
     number: String,
     subject: String,
     amount: String,
+    fen: i64,
     deadline: Option<String>,
     items: Vec<ItemLine>,
     paid: Vec<(&'static str, String)>,
@@ -166,12 +167,7 @@ pub(super) async fn show(
             other_href: list
                 .href(token, &format!("?lang={}", visitor.language.other().tag()))
                 .replace(&format!("/bills/{token}"), ""),
-            ..Frame::of(
-                visitor,
-                w.bills_heading,
-                &merchant.display_name,
-                "cashier.js",
-            )
+            ..Frame::of(visitor, w.bills_heading, &merchant.display_name, "bills.js")
         },
         w,
         base: format!("/bills/{token}"),
@@ -235,7 +231,7 @@ fn facts(
         of_link.or_else(|| member(bill?).as_ref()).cloned()
     };
     for (label, shown) in [
-        (w.candidate, both(|payer| &payer.name)),
+        (w.bills_payer, both(|payer| &payer.name)),
         (w.id_number, both(|payer| &payer.id_number)),
         (w.phone, both(|payer| &payer.phone)),
     ] {
@@ -280,6 +276,7 @@ impl Lines<'_> {
             number: bill.merchant_bill_no.clone(),
             subject: bill.content.subject.clone(),
             amount: bill.amount.to_string(),
+            fen: bill.amount.get(),
             deadline: bill
                 .pay_before
                 .filter(|_| paid.is_empty())

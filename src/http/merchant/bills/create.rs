@@ -69,11 +69,18 @@ async fn create(intent: &Intent<'_>) -> Result<Answer, Stop> {
         .iter()
         .map(|bill| bill.merchant_bill_no.clone())
         .collect();
-    let new: Vec<_> = asked
+    let missing: Vec<_> = asked
         .into_iter()
         .filter(|bill| !known.contains_key(&bill.merchant_bill_no))
-        .map(|bill| {
-            let id = BillId::from_ulid(deps.random.ulid(now));
+        .collect();
+    // Lists show the highest id first: the bills of one upload stay in the order they came in.
+    let mut ids: Vec<_> = missing.iter().map(|_| deps.random.ulid(now)).collect();
+    ids.sort_unstable_by(|one, other| other.cmp(one));
+    let new: Vec<_> = missing
+        .into_iter()
+        .zip(ids)
+        .map(|(bill, id)| {
+            let id = BillId::from_ulid(id);
             bill.into_bill(id, merchant.id, merchant.masks, now, &deps.sealer)
         })
         .collect();
