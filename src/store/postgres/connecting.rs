@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::context::TokioContext;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -98,8 +99,8 @@ async fn connect(
     }
 }
 
-/// The connections of a store's pools. All are driven by the runtime that opened the store: those of
-/// the HTTP workers end before it, and with them whatever they drove.
+/// The connections of a store's pools. All belong to the runtime that opened the store: those of the
+/// HTTP workers end before it, and with them whatever was opened in them.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     address: Address,
@@ -142,7 +143,9 @@ impl Connect for Connections {
     {
         let config = config.clone();
         Box::pin(async move {
-            let (client, connection) = connect(&self.address, &config, &self.last).await?;
+            let connecting = connect(&self.address, &config, &self.last);
+            // A socket hangs on the runtime in which it was opened, whoever drives it.
+            let (client, connection) = TokioContext::new(connecting, self.runtime.clone()).await?;
             let place = self.address.place.clone();
             let ending = self.ending.clone();
             let driving = async move {
