@@ -182,17 +182,13 @@ impl Places {
             let away = Url::parse(&address)
                 .ok()
                 .filter(|url| is_elsewhere(url) && url.origin().ascii_serialization() != self.own);
-            match away {
-                Some(url) => {
-                    let query = url::form_urlencoded::Serializer::new(String::new())
-                        .append_pair("url", url.as_str())
-                        .finish();
-                    text.push_str(&format!("href=\"/__wallet/go?{query}{behind}"));
-                }
-                None => {
-                    text.push_str(LINK);
-                    text.push_str(part);
-                }
+            if let Some(url) = away {
+                let query = url::form_urlencoded::Serializer::new(String::new())
+                    .append_pair("url", url.as_str())
+                    .finish();
+                text.extend(["href=\"/__wallet/go?", &query, behind]);
+            } else {
+                text.extend([LINK, part]);
             }
         }
         text
