@@ -186,12 +186,9 @@ impl Places {
                 let query = url::form_urlencoded::Serializer::new(String::new())
                     .append_pair("url", url.as_str())
                     .finish();
-                text.push_str("href=\"/__wallet/go?");
-                text.push_str(&query);
-                text.push_str(behind);
+                text.extend(["href=\"/__wallet/go?", &query, behind]);
             } else {
-                text.push_str(LINK);
-                text.push_str(part);
+                text.extend([LINK, part]);
             }
         }
         text

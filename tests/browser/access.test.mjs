@@ -104,6 +104,8 @@ test("the end of a code, a phone's buttons, a bad link, an app that cannot pay",
 test("the school's pages and the documentation", async () => {
   const desk = await person(browser);
   const school = await visit(desk, gateway.school);
+  await everywhere(school, "schools", { english: false });
+  await school.goto(`${gateway.school}/selfstudy`);
   await everywhere(school, "school", { english: false });
   await school.goto(`${gateway.school}/events`);
   await everywhere(school, "school-events", { english: false });
@@ -139,7 +141,7 @@ async function walk(page, steps) {
 
 test("the keyboard alone: order, visible focus, size, Enter and Space", async () => {
   const desk = await person(browser);
-  const school = await visit(desk, gateway.school);
+  const school = await visit(desk, `${gateway.school}/selfstudy`);
   // To 点击缴费 and in.
   const before = await walk(school, 12);
   const at = before.findIndex((one) => one.name.startsWith("点击缴费"));

@@ -71,7 +71,7 @@ test("from 开始报名 to the admission ticket on one phone", async () => {
   await page.locator(".items summary").click();
   await says(page, ".items", "成人高等教育学士学位外语水平考试费");
   await says(page, ".sum b", "120.00");
-  await looked(page, "language-cashier");
+  await picture(page, "language-cashier");
 
   // S2-2: the code goes into the album, and says what the page shows.
   await page.locator("#fold summary").filter({ hasText: "保存二维码" }).click();
@@ -90,7 +90,7 @@ test("from 开始报名 to the admission ticket on one phone", async () => {
   await heading(claimed, "请确认缴费信息");
   await says(claimed, ".lines", "成人高等教育学士学位外语水平考试费");
   await says(claimed, ".facts", /李\*/);
-  await looked(claimed, "language-confirm");
+  await picture(claimed, "language-confirm");
   await confirm(claimed);
   await pay(claimed);
   await heading(claimed, "已缴费，无需重复付款");
@@ -110,7 +110,7 @@ test("from 开始报名 to the admission ticket on one phone", async () => {
   await page.getByRole("button", { name: "保存报考信息" }).click();
   await says(page, ".notice", "切勿重新支付");
   await says(page, ".state", "已缴费");
-  await looked(page, "language-edited");
+  await picture(page, "language-edited");
   const again = await visit(phone, cashier);
   await heading(again, "缴费成功");
   await says(again, "#text", "请勿重复支付");

@@ -72,12 +72,12 @@ test("first way: from the student's space by a code into WeChat, two bills paid 
   // 第一步、第二步 (S1-8): the face, then a code that WeChat opens.
   const space = await visit(desk, `${gateway.school}/tuition`);
   await says(space, "h2", "人脸信息采集");
-  await looked(space, "tuition-face");
+  await looked(space, "tuition-face", [1280]);
   await space.getByRole("button", { name: "采集完成，确定" }).click();
   await says(space, ".notice", "识别成功");
   await says(space, "dd", "2024013307");
   await says(space, "dd", "03071234");
-  await looked(space, "tuition-code");
+  await looked(space, "tuition-code", [1280]);
   const address = await readCode(desk, await space.locator(".code-picture svg").screenshot());
   assert.equal(address, gateway.school + FINANCE);
 

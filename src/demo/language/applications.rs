@@ -62,7 +62,8 @@ pub struct Application {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Applications {
     /// The newest last.
-    all: Vec<Application>,
+    #[serde(rename = "applications")]
+    kept: Vec<Application>,
     /// Minutes until the deadline of applications made from now on.
     open_minutes: Option<i64>,
     #[serde(flatten)]
@@ -95,7 +96,7 @@ impl Applications {
 
     /// The newest first.
     pub fn all(&self) -> impl Iterator<Item = &Application> {
-        self.all.iter().rev()
+        self.kept.iter().rev()
     }
 
     pub fn find(&self, number: &str) -> Option<&Application> {
@@ -103,7 +104,7 @@ impl Applications {
     }
 
     pub fn find_mut(&mut self, number: &str) -> Option<&mut Application> {
-        self.all.iter_mut().find(|one| one.number == number)
+        self.kept.iter_mut().find(|one| one.number == number)
     }
 
     pub fn open_minutes(&self) -> i64 {
@@ -123,11 +124,11 @@ impl Applications {
                 break number;
             }
         };
-        if self.all.len() >= APPLICATIONS_MAX {
-            self.all.remove(0);
+        if self.kept.len() >= APPLICATIONS_MAX {
+            self.kept.remove(0);
         }
         let open_ms = self.open_minutes().saturating_mul(60_000);
-        self.all.push(Application {
+        self.kept.push(Application {
             number: number.clone(),
             created_at: beijing(now_ms, RFC3339),
             pay_before: beijing(now_ms.saturating_add(open_ms), RFC3339),
