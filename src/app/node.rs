@@ -451,7 +451,7 @@ fn welcome(config: &Config, demo: Option<&super::demo_mode::Open>) -> String {
     }
     if demo.is_some_and(|demo| demo.school_url().is_some()) {
         text.push_str(
-            "\nPress 点击缴费 there, then the wallet link under the code: scan, confirm, pay.\nStop with Ctrl-C.\n",
+            "\nChoose a school there (at the first, press 点击缴费), then the wallet link under the code: scan, confirm, pay.\nStop with Ctrl-C.\n",
         );
     }
     text

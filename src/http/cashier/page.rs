@@ -21,7 +21,9 @@ use crate::http::words::{Words, fill};
 use crate::order::{CodeMode, Wallet};
 use crate::provider::Providers;
 use crate::sealing::{TokenKind, token_hash};
-use crate::store::{DisplayField, Item, MaskedPayer, Merchant, PayerIdentity, StoredOrder};
+use crate::store::{
+    DisplayField, Item, MaskedPayer, Merchant, OrderSnapshot, PayerIdentity, StoredOrder,
+};
 use crate::view::{PERSONAL_SLOT, open_personal};
 
 /// What surrounds every page of the student's side.
@@ -63,6 +65,15 @@ pub struct ItemLine {
     pub name: String,
     pub note: String,
     pub fee: String,
+}
+
+/// What a payer is called: who pays bills need be no candidate of anything.
+pub const fn payer_label(w: &Words, snapshot: &OrderSnapshot) -> &'static str {
+    if snapshot.bills.is_empty() {
+        w.candidate
+    } else {
+        w.bills_payer
+    }
 }
 
 /// The items of an order or a bill as they are shown.
@@ -165,9 +176,10 @@ impl<'a> Page<'a> {
             .merchant
             .map_or(w.service, |merchant| merchant.display_name.as_str());
         let person = &snapshot.payer_masked;
+        let payer = payer_label(w, snapshot);
         let mut facts: Vec<(String, String)> = vec![(w.payee.to_owned(), payee.to_owned())];
         for (label, value) in [
-            (w.candidate, &person.name),
+            (payer, &person.name),
             (w.id_number, &person.id_number),
             (w.phone, &person.phone),
         ] {

@@ -8,7 +8,7 @@ use askama::Template;
 use subtle::ConstantTimeEq as _;
 
 use super::told::{Told, masks, merchant};
-use crate::http::cashier::page::{Frame, trouble};
+use crate::http::cashier::page::{Frame, payer_label, trouble};
 use crate::http::cashier::visitor::{PAGE_POLICY, Visitor, html, zone};
 use crate::http::merchant as orders;
 use crate::http::problem::{Code, Problem};
@@ -44,7 +44,8 @@ enum Outcome {
 #[derive(Debug)]
 struct Known {
     told: Told,
-    name: Option<String>,
+    /// What the payer is called here, and the name as it is shown.
+    name: Option<(&'static str, String)>,
     checked_at: String,
 }
 
@@ -168,7 +169,10 @@ async fn known(deps: &Deps, visitor: &Visitor, number: &str, code: &str) -> Resu
     let zone = zone(deps);
     Ok(Known {
         told: Told::of(&stored, payment, merchant.as_ref(), visitor.words(), zone),
-        name: masks(deps, &stored).await?.name,
+        name: masks(deps, &stored)
+            .await?
+            .name
+            .map(|name| (payer_label(visitor.words(), &stored.snapshot), name)),
         checked_at: zone.date_and_clock(deps.clock.now()),
     })
 }

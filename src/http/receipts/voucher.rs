@@ -7,7 +7,7 @@ use askama::Template;
 
 use super::capitals::capitals;
 use super::told::{Told, grouped, masks, merchant};
-use crate::http::cashier::page::{Frame, ItemLine, find_by, item_lines, trouble};
+use crate::http::cashier::page::{Frame, ItemLine, find_by, item_lines, payer_label, trouble};
 use crate::http::cashier::panel::wallet_name;
 use crate::http::cashier::visitor::{PAGE_POLICY, Visitor, html, zone};
 use crate::http::problem::Problem;
@@ -88,10 +88,13 @@ async fn show(
         w,
         css: assets::href("receipt.css"),
         code: grouped(&view.check_code(order.id)),
-        people: [(w.candidate, masked.name), (w.id_number, masked.id_number)]
-            .into_iter()
-            .filter_map(|(label, value)| Some((label, value?)))
-            .collect(),
+        people: [
+            (payer_label(w, &stored.snapshot), masked.name),
+            (w.id_number, masked.id_number),
+        ]
+        .into_iter()
+        .filter_map(|(label, value)| Some((label, value?)))
+        .collect(),
         columns: 1 + usize::from(has_codes) + usize::from(has_notes),
         many: items.len() > MANY_ITEMS,
         items,

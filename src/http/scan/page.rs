@@ -10,8 +10,7 @@ use serde_json::json;
 
 use super::proof::{self, CLAIM_COOKIE, cookie_value};
 use super::standing::Standing;
-use crate::http::cashier::page::registrant_facts;
-use crate::http::cashier::page::{Frame, ItemLine};
+use crate::http::cashier::page::{Frame, ItemLine, payer_label, registrant_facts};
 use crate::http::cashier::visitor::{App, Visitor, cookie, html, zone};
 use crate::http::problem::{Code, Problem};
 use crate::http::words::{Words, fill};
@@ -353,7 +352,7 @@ fn confirm_page(
             w.payee,
             merchant.map(|merchant| merchant.display_name.clone()),
         ),
-        (w.candidate, person.name.clone()),
+        (payer_label(w, snapshot), person.name.clone()),
         (w.id_number, person.id_number.clone()),
         (w.order_number, Some(snapshot.merchant_order_no.clone())),
     ] {
