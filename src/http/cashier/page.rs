@@ -176,10 +176,9 @@ impl<'a> Page<'a> {
             .merchant
             .map_or(w.service, |merchant| merchant.display_name.as_str());
         let person = &snapshot.payer_masked;
-        let payer = payer_label(w, snapshot);
         let mut facts: Vec<(String, String)> = vec![(w.payee.to_owned(), payee.to_owned())];
         for (label, value) in [
-            (payer, &person.name),
+            (payer_label(w, snapshot), &person.name),
             (w.id_number, &person.id_number),
             (w.phone, &person.phone),
         ] {
