@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -175,11 +174,4 @@ fn store(path: &PathBuf, books: &impl Books) -> std::io::Result<()> {
     file.write_all(&serde_json::to_vec_pretty(books)?)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)
-}
-
-/// Another site must not press our buttons.
-pub fn from_elsewhere(headers: &HeaderMap) -> bool {
-    headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site != "same-origin" && site != "none")
 }

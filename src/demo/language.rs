@@ -7,13 +7,14 @@ mod applications;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::desk::{Desk, from_elsewhere};
+use super::desk::Desk;
 use super::gateway::{Order, Trouble};
 use super::inbox::{Disbelieved, Heard};
 use super::page::{
-    Notice, StatusWords, go_to, in_wechat, is_web, own_address, page, readable, wallet, yuan,
+    Notice, StatusWords, go_to, in_wechat, own_address, page, readable, status_answer, to_cashier,
+    wallet, yuan,
 };
 use applications::{Application, CANDIDATE, Candidate, FEE, FEE_NAME, Payer, SUBJECTS};
 
@@ -99,10 +100,7 @@ async fn home(request: HttpRequest, desk: web::Data<Office>) -> HttpResponse {
     )
 }
 
-async fn apply(request: HttpRequest, desk: web::Data<Office>) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn apply(desk: web::Data<Office>) -> HttpResponse {
     let mut books = desk.books.lock().await;
     let number = books.apply(desk.now_ms(), &*desk.random);
     if desk.save(&books).is_err() {
@@ -126,14 +124,10 @@ const CLOSED: &str =
 
 /// 修改报考信息: what is registered may change while registration is open; what is paid stays paid.
 async fn save(
-    request: HttpRequest,
     desk: web::Data<Office>,
     number: web::Path<String>,
     form: web::Form<Details>,
 ) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
     let Some(subject) = SUBJECTS.iter().find(|subject| **subject == form.subject) else {
         return HttpResponse::BadRequest().finish();
     };
@@ -180,9 +174,6 @@ async fn pay(
     number: web::Path<String>,
     form: web::Form<Paying>,
 ) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
     let typed = Payer {
         name: form.payer_name.trim().to_owned(),
         phone: form.payer_phone.trim().to_owned(),
@@ -210,12 +201,9 @@ async fn pay(
     };
     match desk.gateway.create(&body).await {
         Ok(order) => {
-            let (paid, cashier) = (order.status == "paid", order.cashier_url.clone());
+            let answer = to_cashier(&order, &format!("/language/applications/{number}"));
             desk.took(&number, payer, order).await;
-            match cashier.filter(|url| !paid && is_web(url)) {
-                Some(url) => go_to(&url),
-                None => go_to(&format!("/language/applications/{number}")),
-            }
+            answer
         }
         Err(trouble) => {
             let (status, text) = match &trouble {
@@ -231,14 +219,7 @@ async fn pay(
     }
 }
 
-async fn refresh(
-    request: HttpRequest,
-    desk: web::Data<Office>,
-    number: web::Path<String>,
-) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn refresh(desk: web::Data<Office>, number: web::Path<String>) -> HttpResponse {
     let order = {
         let books = desk.books.lock().await;
         books.find(&number).and_then(|one| one.order.clone())
@@ -258,23 +239,13 @@ async fn refresh(
     }
 }
 
-#[derive(Serialize)]
-struct StatusAnswer {
-    status: &'static str,
-    version: u64,
-}
-
 /// What the page's script asks now and then.
 async fn status(desk: web::Data<Office>, number: web::Path<String>) -> HttpResponse {
     let books = desk.books.lock().await;
     let Some(application) = books.find(&number) else {
         return HttpResponse::NotFound().finish();
     };
-    let order = application.order.as_ref();
-    HttpResponse::Ok().json(StatusAnswer {
-        status: StatusWords::of(order).class,
-        version: order.map_or(0, |order| order.version),
-    })
+    status_answer(application.order.as_ref())
 }
 
 /// 准考证, once it is paid.
@@ -316,14 +287,7 @@ struct Deadline {
     minutes: i64,
 }
 
-async fn deadline(
-    request: HttpRequest,
-    desk: web::Data<Office>,
-    form: web::Form<Deadline>,
-) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn deadline(desk: web::Data<Office>, form: web::Form<Deadline>) -> HttpResponse {
     let mut books = desk.books.lock().await;
     books.stay_open(form.minutes.clamp(0, 365 * 24 * 60));
     if desk.save(&books).is_err() {

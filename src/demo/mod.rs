@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::DefaultHeaders;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use askama::Template;
 use secrecy::SecretString;
@@ -215,6 +215,7 @@ pub async fn start(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
+            .wrap(from_fn(page::own_buttons))
             .wrap(
                 DefaultHeaders::new()
                     .add(("Content-Security-Policy", POLICY))

@@ -1,9 +1,13 @@
 //! What the pages of every school share: how they are sent, and how they write amounts and times.
 
-use actix_web::http::StatusCode;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, ContentType, LOCATION};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
+use serde::Serialize;
 
 use super::gateway::Order;
 
@@ -24,6 +28,44 @@ pub fn go_to(address: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((LOCATION, address))
         .finish()
+}
+
+/// Another site must not press our buttons. Whoever tells the webhook is no browser and says no site.
+pub async fn own_buttons(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let from_elsewhere = request
+        .headers()
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "same-origin" && site != "none");
+    if from_elsewhere && *request.method() == Method::POST {
+        let refused = request.into_response(HttpResponse::Forbidden());
+        return Ok(refused.map_into_right_body());
+    }
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
+/// The cashier, where there is something to pay; else the school's own page.
+pub fn to_cashier(order: &Order, own_page: &str) -> HttpResponse {
+    let cashier = order.cashier_url.as_deref();
+    match cashier.filter(|url| order.status != "paid" && is_web(url)) {
+        Some(url) => go_to(url),
+        None => go_to(own_page),
+    }
+}
+
+/// What a page's script asks now and then.
+pub fn status_answer(order: Option<&Order>) -> HttpResponse {
+    #[derive(Serialize)]
+    struct Answer {
+        status: &'static str,
+        version: u64,
+    }
+    HttpResponse::Ok().json(Answer {
+        status: StatusWords::of(order).class,
+        version: order.map_or(0, |order| order.version),
+    })
 }
 
 /// A line at the top of a page.

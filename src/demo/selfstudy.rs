@@ -6,12 +6,15 @@ mod registrations;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::desk::{Desk, RFC3339, beijing, from_elsewhere};
+use super::desk::{Desk, RFC3339, beijing};
 use super::gateway::{Order, Trouble};
 use super::inbox::{Disbelieved, Heard};
-use super::page::{Notice, StatusWords, go_to, is_web, own_address, page, readable, wallet, yuan};
+use super::page::{
+    Notice, StatusWords, go_to, own_address, page, readable, status_answer, to_cashier, wallet,
+    yuan,
+};
 use registrations::{COURSES, Course, Registration, total};
 
 pub use registrations::Registrations;
@@ -63,10 +66,7 @@ async fn newest(school: web::Data<Office>) -> HttpResponse {
     }
 }
 
-async fn register(request: HttpRequest, school: web::Data<Office>) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn register(school: web::Data<Office>) -> HttpResponse {
     school.register().await
 }
 
@@ -110,9 +110,6 @@ async fn pay(
     school: web::Data<Office>,
     number: web::Path<String>,
 ) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
     // The way back is part of what is asked for, so it is fixed before the first call.
     let body = {
         let mut state = school.books.lock().await;
@@ -131,26 +128,15 @@ async fn pay(
     };
     match school.gateway.create(&body).await {
         Ok(order) => {
-            let paid = order.status == "paid";
-            let cashier = order.cashier_url.clone();
+            let answer = to_cashier(&order, &format!("/registrations/{number}"));
             school.learn(order).await;
-            match cashier.filter(|url| !paid && is_web(url)) {
-                Some(url) => go_to(&url),
-                None => go_to(&format!("/registrations/{number}")),
-            }
+            answer
         }
         Err(trouble) => school.show_trouble(&number, trouble).await,
     }
 }
 
-async fn refresh(
-    request: HttpRequest,
-    school: web::Data<Office>,
-    number: web::Path<String>,
-) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn refresh(school: web::Data<Office>, number: web::Path<String>) -> HttpResponse {
     let id = {
         let state = school.books.lock().await;
         let order = state
@@ -174,14 +160,7 @@ async fn refresh(
 
 /// 修改报考: nothing can be changed in an order (it is a snapshot), so the old one is ended, surely, and a new
 /// registration takes its place. Money that came meanwhile stays where it is.
-async fn modify(
-    request: HttpRequest,
-    school: web::Data<Office>,
-    number: web::Path<String>,
-) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn modify(school: web::Data<Office>, number: web::Path<String>) -> HttpResponse {
     let order = {
         let state = school.books.lock().await;
         match state.registration(&number) {
@@ -217,23 +196,13 @@ async fn modify(
     }
 }
 
-#[derive(Serialize)]
-struct StatusAnswer<'a> {
-    status: &'a str,
-    version: u64,
-}
-
 /// What the page's script asks now and then.
 async fn status(school: web::Data<Office>, number: web::Path<String>) -> HttpResponse {
     let state = school.books.lock().await;
     let Some(registration) = state.registration(&number) else {
         return HttpResponse::NotFound().finish();
     };
-    let order = registration.order.as_ref();
-    HttpResponse::Ok().json(StatusAnswer {
-        status: StatusWords::of(order).class,
-        version: order.map_or(0, |order| order.version),
-    })
+    status_answer(registration.order.as_ref())
 }
 
 async fn events(school: web::Data<Office>) -> HttpResponse {

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::desk::{Desk, from_elsewhere};
+use super::desk::Desk;
 use super::gateway::{Order, Trouble};
 use super::inbox::{Disbelieved, Heard};
 use super::page::{Notice, StatusWords, go_to, is_web, own_address, page, readable, wallet, yuan};
@@ -107,9 +107,6 @@ async fn space() -> HttpResponse {
 
 /// After the face was captured: the code that leads a phone to the finance site.
 async fn entry(request: HttpRequest) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
     let address =
         own_address(&request, "/tuition/finance").unwrap_or_else(|| "/tuition/finance".to_owned());
     let Ok(code) = Qr::of(&address) else {
@@ -156,14 +153,7 @@ struct Login {
     password: String,
 }
 
-async fn login(
-    request: HttpRequest,
-    desk: web::Data<University>,
-    form: web::Form<Login>,
-) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn login(desk: web::Data<University>, form: web::Form<Login>) -> HttpResponse {
     let account = form.account.trim();
     let is_student = account == STUDENT.number || account == STUDENT.id_number;
     if !is_student || form.password != STUDENT.first_password() {
@@ -198,9 +188,6 @@ async fn login(
 }
 
 async fn logout(request: HttpRequest, desk: web::Data<University>) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
     if let Some(cookie) = request.cookie(LOGIN) {
         let mut books = desk.books.lock().await;
         books.log_out(cookie.value());
@@ -211,9 +198,6 @@ async fn logout(request: HttpRequest, desk: web::Data<University>) -> HttpRespon
 
 /// 账单缴费: the university signs the student in, asks the gateway for the student's own link, and leads there.
 async fn bills(request: HttpRequest, desk: web::Data<University>) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
     if !logged_in(&request, &desk).await {
         return go_to("/tuition/finance");
     }
@@ -261,10 +245,7 @@ async fn office(desk: web::Data<University>) -> HttpResponse {
 }
 
 /// 上传账单: another year's bills.
-async fn issue(request: HttpRequest, desk: web::Data<University>) -> HttpResponse {
-    if from_elsewhere(request.headers()) {
-        return HttpResponse::Forbidden().finish();
-    }
+async fn issue(desk: web::Data<University>) -> HttpResponse {
     match desk.upload(true).await {
         Ok(()) => go_to("/tuition/office"),
         Err(trouble) => desk.office(Some(trouble)).await,
