@@ -5,15 +5,13 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::event_cursor;
+use super::paging::{DEFAULT_LIMIT, cut, read_limit};
 use crate::http::auth::Signed;
 use crate::http::problem::{Code, Problem};
 use crate::http::{Deps, openapi, refusal};
 use crate::order::WebhookType;
 use crate::sealing::Place;
 use crate::store::OutboxEntry;
-
-const DEFAULT_LIMIT: usize = 20;
-const MOST: usize = 100;
 
 #[utoipa::path(
     get,
@@ -38,8 +36,7 @@ pub async fn list_events(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRe
         .events_after(merchant, asked.after, &asked.kinds, asked.limit + 1)
         .await
         .map_err(|error| refusal::store_failed(&error))?;
-    let has_more = events.len() > asked.limit;
-    events.truncate(asked.limit);
+    let has_more = cut(&mut events, asked.limit);
     let position = events.last().map_or(asked.after, |(position, _)| *position);
     let left = events.iter().filter(|(_, event)| !event.body.is_erased());
     let bodies: Vec<String> = left
@@ -108,13 +105,7 @@ impl Asked {
                     "expected types of events, commas between them, such as order.paid,refund.succeeded",
                 ),
             },
-            "limit" => match value.parse() {
-                Ok(limit) if (1..=MOST).contains(&limit) => {
-                    asked.limit = limit;
-                    None
-                }
-                _ => Some("expected a whole number from 1 to 100"),
-            },
+            "limit" => read_limit(value, &mut asked.limit),
             _ => Some("unknown parameter; expected after, types or limit"),
         })?;
         Ok(asked)

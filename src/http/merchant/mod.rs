@@ -11,6 +11,7 @@ pub mod list_events;
 pub mod list_orders;
 pub mod list_refunds;
 pub mod new_order;
+mod paging;
 pub mod payer_links;
 pub mod query;
 pub mod read_order;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
+use super::paging::cut;
 use crate::http::auth::Signed;
 use crate::http::json::Findings;
 use crate::http::problem::{Code, Problem};
@@ -100,8 +101,7 @@ pub async fn read_reconciliation(
         .reconciliation_rows(&filter)
         .await
         .map_err(|error| refusal::store_failed(&error))?;
-    let has_more = rows.len() > asked.limit;
-    rows.truncate(asked.limit);
+    let has_more = cut(&mut rows, asked.limit);
     let next_cursor = rows
         .last()
         .filter(|_| has_more)

@@ -1,12 +1,13 @@
 //! `GET /v1/bills`: a merchant's bills, newest first, a page at a time.
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
 
 use super::bill_json;
 use crate::http::auth::Signed;
 use crate::http::json::Text;
-use crate::http::merchant::list_orders::{DEFAULT_LIMIT, MOST, cursor_ulid, ulid_cursor};
+use crate::http::merchant::paging::{
+    DEFAULT_LIMIT, cursor_ulid, cut, list_body, read_limit, ulid_cursor,
+};
 use crate::http::merchant::read_query;
 use crate::http::problem::Problem;
 use crate::http::{Deps, openapi, refusal};
@@ -38,8 +39,7 @@ pub async fn list_bills(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRes
         .bills(&filter)
         .await
         .map_err(|error| refusal::store_failed(&error))?;
-    let has_more = bills.len() > limit;
-    bills.truncate(limit);
+    let has_more = cut(&mut bills, limit);
     let next_cursor = bills
         .last()
         .filter(|_| has_more)
@@ -48,12 +48,7 @@ pub async fn list_bills(deps: web::Data<Deps>, signed: Signed) -> Result<HttpRes
         .iter()
         .map(|stored| bill_json(&deps, stored))
         .collect();
-    Ok(HttpResponse::Ok().json(json!({
-        "object": "list",
-        "data": data,
-        "has_more": has_more,
-        "next_cursor": next_cursor,
-    })))
+    Ok(HttpResponse::Ok().json(list_body(&data, next_cursor.as_deref())))
 }
 
 fn filter(deps: &Deps, signed: &Signed) -> Result<BillFilter, Problem> {
@@ -93,13 +88,7 @@ fn filter(deps: &Deps, signed: &Signed) -> Result<BillFilter, Problem> {
                 .is_none()
                 .then_some("expected the next_cursor of an earlier answer")
         }
-        "limit" => match value.parse() {
-            Ok(limit) if (1..=MOST).contains(&limit) => {
-                filter.limit = limit;
-                None
-            }
-            _ => Some("expected a whole number from 1 to 100"),
-        },
+        "limit" => read_limit(value, &mut filter.limit),
         _ => {
             Some("unknown parameter; expected payer_ref, status, merchant_bill_no, cursor or limit")
         }
